@@ -1,0 +1,181 @@
+# rgov: build, test, demo.  `make help` lists what one can ask for.
+#
+# Every folder under tools/ is one program, every file under tests/unit one
+# test program, every file under tests/bin and bench one helper program: a new
+# file needs no line here.
+
+VERSION  := 0.1.0
+BUILD    ?= build
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+PYTHON   ?= /usr/bin/python3
+CC       ?= gcc
+WERROR   ?=
+SANITIZE ?=
+
+DEPS := gcc make pkg-config liburing-dev libcurl4-openssl-dev libssl-dev \
+	libjsmn-dev libconfuse-dev uthash-dev libncurses-dev \
+	libmicrohttpd-dev libjansson-dev libcunit1-dev curl procps \
+	python3 python3-dev python3-setuptools python3-flask gunicorn \
+	python3-boto3 openssl
+LINT_DEPS := clang clang-format clang-tidy cppcheck shellcheck mandoc
+
+PKGS := liburing libcurl libcrypto libconfuse
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion \
+	-Wcast-align -Wcast-qual -Wpointer-arith -Wformat=2 -Wundef -Wvla \
+	-Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes \
+	-Wold-style-definition -Wswitch-enum -Wimplicit-fallthrough
+TEST_WARN := -Wno-conversion
+HARDEN := -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+ifneq ($(SANITIZE),)
+HARDEN := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
+LDFLAGS += -fsanitize=$(SANITIZE)
+endif
+CFLAGS ?= -O2 -g
+ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARN) $(WERROR) $(HARDEN) -fPIC \
+	-fvisibility=hidden -D_GNU_SOURCE -DRGOV_VERSION='"$(VERSION)"' \
+	-I. -MMD -MP
+ALL_LDFLAGS = $(LDFLAGS) -Wl,-z,relro,-z,now
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-7s %s\n' "$(1)" "$(2)")
+
+objs = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+SHM_OBJS    := $(call objs,$(wildcard shm-layout/*.c))
+CLIENT_OBJS := $(call objs,$(wildcard client-lib/*.c)) $(SHM_OBJS)
+COORD_SRCS  := $(filter-out coordinator/main.c,\
+	$(wildcard coordinator/*.c coordinator/*/*.c))
+COORD_OBJS  := $(call objs,$(COORD_SRCS))
+TOOL_NAMES  := $(foreach d,$(wildcard tools/*/),\
+	$(if $(wildcard $(d)*.c),$(notdir $(d:%/=%))))
+UNIT_NAMES  := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
+TBIN_NAMES  := $(patsubst tests/bin/%.c,%,$(wildcard tests/bin/*.c))
+BENCH_NAMES := $(patsubst bench/%.c,%,$(wildcard bench/*.c))
+
+RGOVD     := $(BUILD)/rgovd
+TOOLS     := $(TOOL_NAMES:%=$(BUILD)/%)
+LIBS      := $(BUILD)/librgov.a $(BUILD)/librgov.so $(BUILD)/rgov.pc
+PYEXT     := $(BUILD)/python/rgov/_rgov.abi3.so
+UNIT_BINS := $(UNIT_NAMES:%=$(BUILD)/tests/unit/%)
+TEST_BINS := $(TBIN_NAMES:%=$(BUILD)/tests/%)
+BENCHES   := $(BENCH_NAMES:%=$(BUILD)/bench/%)
+
+COORD_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread
+TOOL_LIBS_rgov        := -ljansson
+TOOL_LIBS_rgov-top    := -lncursesw -ltinfo -ljansson
+TOOL_LIBS_bedrock-sim := -lmicrohttpd -ljansson -lcrypto -lm -lpthread
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: all help deps lint-deps build-tests check demo demo-serve lint asan \
+	tsan bench-handoff install clean
+
+all: $(RGOVD) $(LIBS) $(TOOLS) $(PYEXT) ## build everything (default)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | \
+		column -t -s '|'
+
+# ---------------------------------------------------------------- set-up
+
+deps: ## install the missing Debian packages, by name
+	@tools/install-deps $(DEPS)
+
+lint-deps: ## install what `make lint` needs
+	@tools/install-deps $(DEPS) $(LINT_DEPS)
+
+# ---------------------------------------------------------------- rules
+
+$(BUILD)/obj/%.o: %.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -c $< -o $@
+
+$(call objs,$(wildcard tests/*/*.c bench/*.c)): EXTRA_CFLAGS := $(TEST_WARN)
+
+$(RGOVD): $(BUILD)/obj/coordinator/main.o $(COORD_OBJS) $(SHM_OBJS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ -o $@ $(COORD_LIBS)
+
+$(BUILD)/librgov.a: $(CLIENT_OBJS)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/librgov.so: $(CLIENT_OBJS) client-lib/librgov.map
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,librgov.so.0 \
+		-Wl,--version-script,client-lib/librgov.map \
+		$(CLIENT_OBJS) -o $@ -lpthread
+	$(Q)ln -sf librgov.so $(BUILD)/librgov.so.0
+
+$(BUILD)/rgov.pc: client-lib/rgov.pc.in Makefile
+	@mkdir -p $(@D)
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
+
+define tool_rule
+$(BUILD)/$(1): $(call objs,$(wildcard tools/$(1)/*.c)) $(BUILD)/librgov.a
+	$$(call say,LINK,$$@)
+	$$(Q)$$(CC) $$(ALL_LDFLAGS) $$^ -o $$@ $(TOOL_LIBS_$(1)) -lpthread
+endef
+$(foreach t,$(TOOL_NAMES),$(eval $(call tool_rule,$(t))))
+
+$(UNIT_BINS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o \
+		$(COORD_OBJS) $(CLIENT_OBJS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(sort $^) -o $@ $(COORD_LIBS) -lcunit
+
+$(TEST_BINS): $(BUILD)/tests/%: $(BUILD)/obj/tests/bin/%.o \
+		$(COORD_OBJS) $(CLIENT_OBJS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(sort $^) -o $@ $(COORD_LIBS) -ljansson
+
+$(BENCHES): $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(COORD_OBJS) \
+		$(CLIENT_OBJS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(sort $^) -o $@ $(COORD_LIBS) -ljansson
+
+-include client-lib/python/python.mk
+
+# ---------------------------------------------------------------- tests
+
+build-tests: all $(UNIT_BINS) $(TEST_BINS)
+
+check: ## everything a change must pass (installs what is missing first)
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory build-tests
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run
+
+asan: ## the same tests under AddressSanitizer and UBSan
+	@$(MAKE) --no-print-directory check BUILD=build/asan \
+		SANITIZE=address,undefined CFLAGS='-O1 -g'
+
+tsan: ## the same tests under ThreadSanitizer
+	@$(MAKE) --no-print-directory check BUILD=build/tsan \
+		SANITIZE=thread CFLAGS='-O1 -g'
+
+lint: lint-deps ## format, analysers, include rule, manuals
+	@BUILD=$(BUILD) tests/check/lint
+
+bench-handoff: all $(BENCHES) ## measure the hand-over; build/bench/handoff.json
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) bench/handoff
+
+# ---------------------------------------------------------------- demo
+
+demo: ## simulator, rgovd, gunicorn; with and without rgov; under 2 minutes
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) examples/demo
+
+demo-serve: ## the same, left running to look at
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) examples/demo --serve
+
+clean: ## remove build/
+	$(Q)rm -rf build
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

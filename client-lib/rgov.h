@@ -1,0 +1,276 @@
+/*
+ * librgov: hand requests to rgovd, the request governor of this host, and wait
+ * for the answers.
+ *
+ * Any thread may call anything here, except that one handle is closed only when
+ * no other call uses it.  The library starts no thread, installs no signal
+ * handler, prints nothing and never ends the process.  After fork() the child
+ * may use the same handle: it registers anew by itself at its first call; what
+ * the parent has outstanding stays the parent's.  Not async-signal-safe.
+ *
+ * Functions return 0 or more, or -errno (rgov_strerror() has the words).
+ * Option structs begin with their size, so that they can grow.
+ */
+#ifndef RGOV_H
+#define RGOV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define RGOV_PUBLIC __attribute__((visibility("default")))
+#else
+#define RGOV_PUBLIC
+#endif
+
+struct rgov;
+
+/* Zero means: the default. */
+struct rgov_options {
+	size_t size; /* sizeof(struct rgov_options) */
+	/* Governor's name; NULL: RGOV_NAME, else "default". */
+	const char *name;
+	/* Socket path; NULL: RGOV_SOCKET, else NAME.sock in RGOV_RUNTIME_DIR,
+	 * /run/rgov, $XDG_RUNTIME_DIR/rgov or /tmp/rgov-UID, the first that is there. */
+	const char *socket_path;
+	/* Label of this application; NULL: the name of the program. */
+	const char *app;
+	/* How long a call may try to reach rgovd; 0: 2000. */
+	uint32_t connect_timeout_ms;
+	/* Requests this process can have outstanding; 0: 64. */
+	uint32_t slots;
+};
+
+/*
+ * Makes a handle.  Nothing is opened until the first request (lazy), so that a
+ * process may open before it forks.  -EINVAL: options->size, a name or a path
+ * is wrong; -ENOMEM.
+ */
+RGOV_PUBLIC int rgov_open(
+	const struct rgov_options *options, struct rgov **ret_gov);
+
+/* Ends the session: requests that are still out are dropped by rgovd, permits
+ * are returned.  NULL is fine. */
+RGOV_PUBLIC void rgov_close(struct rgov *gov);
+
+/* ------------------------------------------------------------ requests */
+
+enum rgov_operation { RGOV_INVOKE_MODEL = 0, RGOV_CONVERSE = 1 };
+enum rgov_priority { RGOV_INTERACTIVE = 0, RGOV_NORMAL = 1, RGOV_BATCH = 2 };
+
+enum rgov_request_flags {
+	/* Ring rgov_fd() at the end, for an event loop. */
+	RGOV_RING = 1,
+	/* Never send it upstream a second time, even where a restart of rgovd
+	 * makes its fate unknown: it then fails with RGOV_R_AMBIGUOUS. */
+	RGOV_NOT_IDEMPOTENT = 2,
+};
+
+struct rgov_request {
+	size_t size; /* sizeof(struct rgov_request) */
+	enum rgov_operation operation;
+	enum rgov_priority priority;
+	const char *model_id; /* 1 to 2047 printable bytes */
+	const char *user;     /* fairness key, 1 to 63 bytes; NULL: "-" */
+	const void *body;     /* JSON; not looked at by the library */
+	size_t body_bytes;    /* at most 25,000,000 */
+	/* "Name: value\n" lines from the allow-list (rgov(3)); NULL: none. */
+	const char *headers;
+	/* From now; 0: 600 s. */
+	uint64_t timeout_ms;
+	uint32_t flags; /* enum rgov_request_flags */
+	/* Of a permit: what the worker's own call will use; 0: not known. */
+	uint64_t input_tokens;
+	uint64_t output_tokens;
+};
+
+/* How a request ended.  The order is ABI. */
+enum rgov_result {
+	RGOV_R_OK = 0,
+	RGOV_R_UPSTREAM_ERROR,	 /* the provider answered an error */
+	RGOV_R_UPSTREAM_FAILED,	 /* no usable answer: code says what */
+	RGOV_R_DEADLINE,
+	RGOV_R_CANCELLED,
+	RGOV_R_QUEUE_FULL,
+	RGOV_R_USER_LIMIT,
+	RGOV_R_TOO_LARGE,
+	RGOV_R_DRAINING,
+	RGOV_R_INVALID,
+	RGOV_R_NO_CREDENTIALS,
+	RGOV_R_BODY_CHANGED,
+	RGOV_R_REPLY_TOO_LARGE,
+	RGOV_R_AMBIGUOUS,
+	RGOV_R_NO_MEMORY,
+};
+
+/* Filled by the library; ended with rgov_reply_fini(). */
+struct rgov_reply {
+	size_t size; /* sizeof(struct rgov_reply), set by the caller */
+	enum rgov_result result;
+	int http_status; /* 0: no answer came */
+	uint32_t attempts;
+	void *body; /* body_bytes bytes and a final zero; NULL: none */
+	size_t body_bytes;
+	int64_t input_tokens; /* -1: the provider did not say */
+	int64_t output_tokens;
+	int64_t cache_read_tokens;
+	int64_t cache_write_tokens;
+	uint64_t wait_ns;	  /* in rgovd's queue */
+	uint64_t execution_ns;	  /* the last attempt */
+	uint64_t retry_after_ms;  /* of a refusal: when to come back; 0: no use */
+	char code[64];		  /* "ThrottlingException", "ConnectFailed", … */
+	char message[256];	  /* for people */
+	char request_id[64];	  /* the provider's */
+};
+
+/*
+ * Performs one call and waits for its end, until the request's deadline at most.
+ *
+ * Returns 0 and fills *ret_reply whenever rgovd gave an answer, a refusal or an
+ * upstream error included: ret_reply->result says which.  Else -errno:
+ *   -ECONNREFUSED  rgovd cannot be reached (rgov_why() says which socket)
+ *   -EPROTO        rgovd speaks another layout version
+ *   -EACCES        this user may not connect
+ *   -EINVAL        the request is wrong (rgov_why() says what)
+ *   -EMSGSIZE      the body is above 25,000,000 bytes
+ *   -EAGAIN        all slots of this process are taken
+ *   -ETIMEDOUT     the deadline passed, also while rgovd was away
+ *   -ENOMEM, -ENOSPC
+ *
+ * Killed in the middle: rgovd drops the request.
+ */
+RGOV_PUBLIC int rgov_call(struct rgov *gov, const struct rgov_request *request,
+	struct rgov_reply *ret_reply);
+
+/* A request that is out.  Plain data; valid in the process that submitted it
+ * until rgov_wait() has returned its reply. */
+struct rgov_ticket {
+	uint32_t slot;
+	uint32_t generation;
+	uint64_t session; /* of which registration; a child's differs */
+	uint64_t deadline_ns;
+};
+
+/* Hands a call in and returns at once.  Errors as rgov_call(). */
+RGOV_PUBLIC int rgov_submit(struct rgov *gov,
+	const struct rgov_request *request, struct rgov_ticket *ret_ticket);
+
+/* The same for a permit: rgovd admits, the worker calls by itself. */
+RGOV_PUBLIC int rgov_submit_permit(struct rgov *gov,
+	const struct rgov_request *request, struct rgov_ticket *ret_ticket);
+
+/*
+ * Waits for the end of a request, at most timeout_ms (0: only looks;
+ * UINT64_MAX: until its deadline).
+ *
+ * 0: *ret_reply is filled and the ticket is used up -- except a permit that was
+ * granted (result OK): its ticket then stands for the permit, until rgov_settle().
+ * -EAGAIN: not yet; the ticket stays good.  -EINTR: a signal came; the same.
+ * -ESTALE: no such ticket in this process (a fork, a double wait).
+ * -ETIMEDOUT: the deadline passed and rgovd is away; the ticket is used up.
+ */
+RGOV_PUBLIC int rgov_wait(struct rgov *gov, const struct rgov_ticket *ticket,
+	uint64_t timeout_ms, struct rgov_reply *ret_reply);
+
+/* Asks rgovd to drop the request.  Its end still comes, and is still to be
+ * waited for (rgov_wait), or given up with rgov_abandon(). */
+RGOV_PUBLIC int rgov_cancel(struct rgov *gov, const struct rgov_ticket *ticket);
+
+/* Cancels, and needs no wait: the library takes the reply, or returns the
+ * permit unused, by itself.  Never blocks.  The ticket is used up. */
+RGOV_PUBLIC void rgov_abandon(struct rgov *gov, const struct rgov_ticket *ticket);
+
+/* Ends a reply; what it owns is freed.  A zeroed one is fine. */
+RGOV_PUBLIC void rgov_reply_fini(struct rgov_reply *reply);
+
+/* ------------------------------------------------------------ permits */
+
+enum rgov_settlement {
+	RGOV_SETTLE_OK = 0,
+	RGOV_SETTLE_THROTTLED = 1, /* closes the gate for everyone */
+	RGOV_SETTLE_FAILED = 2,
+	RGOV_SETTLE_UNUSED = 3,
+};
+
+/*
+ * rgov_submit_permit() and rgov_wait() in one.  0 and ret_reply->result OK: the
+ * permit is held, and *ret_ticket names it until rgov_settle().
+ */
+RGOV_PUBLIC int rgov_permit(struct rgov *gov,
+	const struct rgov_request *request, struct rgov_ticket *ret_ticket,
+	struct rgov_reply *ret_reply);
+
+/* Gives the permit back with what was used (-1: not known).  Never blocks.
+ * -ESTALE: not a permit of this process. */
+RGOV_PUBLIC int rgov_settle(struct rgov *gov, const struct rgov_ticket *ticket,
+	enum rgov_settlement how, int64_t input_tokens, int64_t output_tokens);
+
+/* ------------------------------------------------------------ event loops */
+
+/* A descriptor that becomes readable when a request submitted with RGOV_RING
+ * may have ended, or rgovd went away; it can change after rgov_dispatch() returned
+ * 1.  -errno when there is no session yet: submit first. */
+RGOV_PUBLIC int rgov_fd(struct rgov *gov);
+
+/* Drains the descriptor (and reconnects after a restart of rgovd); then look
+ * at all tickets with rgov_wait(…, 0, …).  1: rgov_fd() changed, watch the new
+ * one; 0: it did not; -errno: rgovd is away, call again a little later. */
+RGOV_PUBLIC int rgov_dispatch(struct rgov *gov);
+
+/* ------------------------------------------------------------ to look at */
+
+/* Host-wide, from the board; works without a session and while rgovd hangs. */
+struct rgov_stats {
+	size_t size; /* sizeof(struct rgov_stats), set by the caller */
+	uint64_t total_requests, successful_requests, failed_requests;
+	uint64_t throttled_requests, active_requests, queue_size, active_users;
+	double avg_wait_time_s, avg_execution_time_s;
+	uint64_t refused_requests, cancelled_requests, retries, permits_granted;
+	uint32_t max_concurrent_requests, requests_per_minute;
+	uint32_t max_requests_per_user; /* of each, 0: no limit */
+	uint32_t sessions;
+	int32_t rgovd_pid;
+	double heartbeat_age_s; /* above 2: rgovd hangs or is dead */
+	int draining;
+	char preset[32];
+};
+/* -ENOENT: no governor of this name has run since boot. */
+RGOV_PUBLIC int rgov_stats(struct rgov *gov, struct rgov_stats *ret_stats);
+
+/* Asks rgovd to reload its configuration (needs an administrator's uid).  The
+ * answer in words is in text; -EINVAL: it was refused and the old one is kept. */
+RGOV_PUBLIC int rgov_reload(struct rgov *gov, char *text, size_t text_bytes);
+
+/* This process's own use of the library, since open; for tests and doctors. */
+struct rgov_diagnostics {
+	size_t size;
+	uint64_t sleeps;	   /* futex waits entered */
+	uint64_t found_by_slice;   /* answers no wake-up told of: should be 0 */
+	uint64_t found_spinning;
+	uint64_t bells_rung;
+	uint64_t reconnects;
+	uint32_t slots, slots_taken;
+};
+RGOV_PUBLIC int rgov_diagnose(
+	struct rgov *gov, struct rgov_diagnostics *ret_diagnostics);
+
+/* ------------------------------------------------------------ words */
+
+RGOV_PUBLIC const char *rgov_strerror(int error);
+RGOV_PUBLIC const char *rgov_result_name(enum rgov_result result);
+
+/* What the last failed call of this thread has to say beyond its error code: what
+ * was expected and what was found, or which socket could not be reached and why.
+ * Never NULL; good until the thread's next call. */
+RGOV_PUBLIC const char *rgov_why(void);
+
+RGOV_PUBLIC const char *rgov_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

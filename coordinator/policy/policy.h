@@ -1,0 +1,271 @@
+/*
+ * The policy: which request may start now.  It DECIDES and does nothing else:
+ * no clock (now_ns is an argument, CLOCK_MONOTONIC or virtual), no I/O, no
+ * shared memory, no logging.  rgovd, the unit tests and rgov-plan link it alike.
+ *
+ * The life of a request here; policy_* is the only one to move it:
+ *
+ *   NEW --enqueue--> QUEUED --admit--> RUNNING --finish--> NEW
+ *                     ^  |                |
+ *                     |  +--remove/expired-> NEW
+ *                     +------- BACKOFF <--+ retry
+ */
+#ifndef COORDINATOR_POLICY_H
+#define COORDINATOR_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct policy;
+struct policy_lane; /* opaque here: lane.c */
+struct policy_user; /* opaque here: user.c */
+
+enum policy_class { POLICY_INTERACTIVE, POLICY_NORMAL, POLICY_BATCH,
+	POLICY_CLASSES };
+
+/* ------------------------------------------------------------ settings */
+
+/* A `model` block: the template of each lane whose model id it matches.  In
+ * every limit 0 means: none. */
+struct policy_model {
+	const char *pattern; /* fnmatch(3), no flags */
+	uint32_t requests_per_minute;
+	uint64_t tokens_per_minute;
+	uint64_t tokens_per_day;
+	uint32_t max_concurrent;
+	uint32_t default_max_tokens; /* for a request that names no maximum */
+	double output_burndown;	     /* settled output counts this many times */
+	bool reserve_with_burndown;
+};
+
+/* A `user` block. */
+struct policy_user_rule {
+	const char *pattern; /* fnmatch(3) */
+	double weight;	     /* above 0 */
+	uint32_t max_concurrent; /* 0: the general one */
+	uint32_t max_queued;	 /* 0: the general one */
+};
+
+struct policy_config {
+	uint32_t max_concurrent;      /* host-wide; 0: none */
+	uint32_t requests_per_minute; /* host-wide; 0: none */
+	uint32_t max_requests_per_user; /* in flight; 0: none */
+	uint32_t max_queued_per_user;
+	uint32_t max_queued;
+	uint32_t max_lanes;
+	uint64_t minute_ns; /* the quota window: 60 s, less in tests */
+	uint64_t guard_ns;  /* kept free after the window */
+	uint64_t age_after_ns; /* in one class, then the next class up */
+	double batch_share;    /* of the concurrency; the rest batch cannot take */
+
+	uint32_t max_attempts;
+	uint64_t throttle_base_ns;  /* 1 s */
+	uint64_t transient_base_ns; /* 50 ms */
+	uint64_t backoff_cap_ns;    /* 20 s */
+	uint64_t probe_ok_after_ns; /* 2 s */
+	uint32_t retry_budget;	    /* per lane: 500 */
+
+	uint64_t seed; /* of the jitter */
+
+	const struct policy_model *models;
+	size_t n_models;
+	const struct policy_user_rule *users;
+	size_t n_users;
+};
+
+/* Copies what it needs.  -ENOMEM. */
+int policy_create(const struct policy_config *config, struct policy **ret_policy);
+
+/* New limits for what is decided from now on; windows, counters, queues and
+ * running requests stay.  -ENOMEM leaves the old ones. */
+int policy_reconfigure(struct policy *policy, const struct policy_config *config);
+
+/* Every request must have left before. */
+void policy_free(struct policy *policy);
+
+/* ------------------------------------------------------------ requests */
+
+enum policy_state { POLICY_NEW, POLICY_QUEUED, POLICY_RUNNING, POLICY_BACKOFF };
+
+/*
+ * One request.  Lives in its owner's object, zeroed before its first use; the
+ * owner fills the first part, which must stay until the request is NEW again.
+ */
+struct policy_request {
+	const char *model_id;
+	const char *user; /* 1 to 63 bytes, the fairness key */
+	const char *app;  /* the fairness key above it */
+	enum policy_class class;
+	uint64_t input_tokens;	/* estimate */
+	uint64_t output_tokens; /* the maximum asked for; 0: not said */
+	uint64_t deadline_ns;	/* always set */
+	bool is_permit;
+
+	/* Readable by the owner. */
+	enum policy_state state;
+	uint32_t attempts;	  /* admissions so far */
+	uint64_t enqueued_ns;
+	uint64_t admitted_ns;	  /* the last time */
+	struct policy_lane *lane; /* while not NEW */
+	struct policy_user *user_entry;
+
+	/* Private to policy/. */
+	struct {
+		struct policy_request *prev, *next;
+		uint64_t arrival;
+		uint64_t reserved_tokens;
+		double charged;
+		uint64_t not_before_ns;
+		uint64_t epoch; /* of the lane's gate at admission */
+		uint32_t flags;
+		uint32_t place;
+		enum policy_class rank; /* after ageing */
+	} p;
+};
+
+enum policy_refusal {
+	POLICY_ACCEPTED,
+	POLICY_QUEUE_FULL, /* host-wide */
+	POLICY_USER_LIMIT, /* the user's queue */
+	POLICY_TOO_LARGE,  /* can never fit its lane's tokens */
+	POLICY_LATE,	   /* the deadline has passed already */
+	POLICY_NO_MEMORY,
+};
+
+/*
+ * Puts the request in its queue (state QUEUED), or refuses: then nothing
+ * changed and *ret_retry_after_ns is the predicted wait for a place (0: no use).
+ */
+enum policy_refusal policy_enqueue(struct policy *policy,
+	struct policy_request *request, uint64_t now_ns,
+	uint64_t *ret_retry_after_ns);
+
+/*
+ * The next request that may start, with everything charged for it (state
+ * RUNNING), or NULL; call until NULL.  Then *ret_next_ns is when to ask again even
+ * if nothing else happens (UINT64_MAX: never).  O(log n) in queued users.
+ */
+struct policy_request *policy_admit(
+	struct policy *policy, uint64_t now_ns, uint64_t *ret_next_ns);
+
+/* The next queued or backing-off request whose deadline has passed: it has left
+ * the queue (state NEW).  NULL: none; *ret_next_ns: the earliest deadline. */
+struct policy_request *policy_expire(
+	struct policy *policy, uint64_t now_ns, uint64_t *ret_next_ns);
+
+/*
+ * The request's first byte is about to go out: its place in the windows, held
+ * as "now" since its admission, is stamped now_ns.  Permits: at admission.
+ * Without it (nothing was sent), finish and retry give the place back.
+ */
+void policy_started(struct policy *policy, struct policy_request *request,
+	uint64_t now_ns);
+
+enum policy_outcome {
+	POLICY_DONE,	  /* answered, also with an error that no retry mends */
+	POLICY_THROTTLED, /* by the provider, given up */
+	POLICY_LOST,	  /* time-out, ambiguous: keeps its reservation */
+	POLICY_UNUSED,	  /* never sent, or a permit not used */
+};
+
+/* Tokens as the provider counted them; -1: unknown. */
+struct policy_usage {
+	int64_t input_tokens;
+	int64_t output_tokens;
+	int64_t cache_read_tokens;
+	int64_t cache_write_tokens;
+};
+
+/* RUNNING -> NEW: settles the reservation (usage may be NULL), frees the
+ * in-flight places.  A throttle reported by a permit closes the gate too. */
+void policy_finish(struct policy *policy, struct policy_request *request,
+	enum policy_outcome outcome, const struct policy_usage *usage,
+	uint64_t now_ns);
+
+enum policy_failure { POLICY_FAIL_THROTTLE, POLICY_FAIL_TRANSIENT };
+
+/*
+ * An attempt failed.  True: the request is queued again at the head of its user's
+ * queue, after its backoff (state BACKOFF, then admitted like any other).
+ * False: no attempt, budget or time is left; the request is still RUNNING and the
+ * caller finishes it.  A throttle closes the lane's gate either way.
+ */
+bool policy_retry(struct policy *policy, struct policy_request *request,
+	enum policy_failure failure, uint64_t hint_ns, uint64_t now_ns);
+
+/* QUEUED or BACKOFF -> NEW: cancelled, or its client died. */
+void policy_remove(struct policy *policy, struct policy_request *request);
+
+/* The predicted wait of a queued request, from recent service; rough. */
+uint64_t policy_predict_ns(const struct policy *policy,
+	const struct policy_request *request, uint64_t now_ns);
+
+/* A daily-quota throttle: the lane is closed until until_ns (the day's turn). */
+void policy_close_lane(struct policy *policy, struct policy_lane *lane,
+	uint64_t until_ns);
+
+/* ------------------------------------------------------------ recovery */
+
+/* A start made before a restart, found on the board: it counts in the
+ * host's window and in its lane's (the lane is made where needed). */
+int policy_restore_start(struct policy *policy, const char *model_id,
+	uint64_t started_ns, uint64_t now_ns);
+
+/* The state was there but could not be read: every window counts as full
+ * from now_ns on, also those of lanes still to come. */
+void policy_restore_full(struct policy *policy, uint64_t now_ns);
+
+/*
+ * A request that was running when the last rgovd died: RUNNING at once, charged
+ * again in every limit whatever they say (never under-count), its start
+ * stamped now_ns.
+ */
+int policy_restore_running(struct policy *policy,
+	struct policy_request *request, uint64_t now_ns);
+
+/* ------------------------------------------------------------ to look at */
+
+struct policy_lane_view {
+	const char *name;    /* its model id, or "default" */
+	const char *pattern; /* its model block's; "" for none */
+	uint32_t running, running_peak, running_limit;
+	uint32_t queued, backing_off;
+	uint32_t starts, starts_peak, starts_limit; /* in the last window */
+	int64_t tokens_available;		    /* may be negative */
+	uint64_t tokens_limit;
+	uint64_t admitted, done, throttled, lost, retries; /* totals */
+	uint32_t retry_budget_left;
+	bool gate_open;
+	uint64_t gate_opens_ns; /* when the probe may go; 0: open */
+};
+
+struct policy_user_view {
+	const char *name, *app;
+	uint32_t running, running_limit, queued, queued_limit;
+	double service, weight; /* tokens charged */
+	uint64_t admitted, done, refused;
+	uint64_t last_ns;
+};
+
+struct policy_host_view {
+	uint32_t running, running_peak, running_limit;
+	uint32_t queued, queued_peak, queued_limit;
+	uint32_t starts, starts_peak, starts_limit;
+	uint32_t users; /* with something queued or running */
+	uint64_t oldest_enqueued_ns; /* 0: the queue is empty */
+};
+
+void policy_view_host(const struct policy *policy, uint64_t now_ns,
+	struct policy_host_view *ret_view);
+/* Calls see() for each until it returns false; views live during the call. */
+void policy_each_lane(const struct policy *policy, uint64_t now_ns,
+	bool (*see)(const struct policy_lane_view *view, void *arg), void *arg);
+/* Users with something queued or running first, then the most recent. */
+void policy_each_user(const struct policy *policy, uint64_t now_ns,
+	bool (*see)(const struct policy_user_view *view, void *arg), void *arg);
+
+const char *policy_refusal_text(enum policy_refusal refusal);
+const char *policy_lane_name(const struct policy_lane *lane);
+
+#endif

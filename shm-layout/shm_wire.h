@@ -1,0 +1,124 @@
+/*
+ * What passes over the session socket (AF_UNIX, SOCK_SEQPACKET): registration,
+ * reattachment, administration, and bells.  A message of one byte is a bell;
+ * every other message begins with struct wire_head.
+ *
+ *   client                                rgovd
+ *     HELLO                       -->
+ *                                 <--       WELCOME + 5 descriptors
+ *     (maps)  MAPPED              -->       seals, begins to serve
+ *
+ *     REATTACH + 4 descriptors    -->       (a successor of the rgovd that
+ *                                 <--       REATTACHED    made them)
+ *     ADMIN                       -->
+ *                                 <--       ANSWER
+ *
+ * Instead of any answer: REFUSED with a reason and words for people.
+ */
+#ifndef SHM_WIRE_H
+#define SHM_WIRE_H
+
+#include "shm-layout/shm_limits.h"
+
+#include <assert.h>
+#include <stdint.h>
+
+#define WIRE_MAGIC 0x766f6772u /* "rgov" */
+
+enum wire_type {
+	WIRE_HELLO = 1,
+	WIRE_WELCOME,
+	WIRE_MAPPED,
+	WIRE_REATTACH,
+	WIRE_REATTACHED,
+	WIRE_ADMIN,
+	WIRE_ANSWER,
+	WIRE_REFUSED,
+};
+
+/* The same at the same place in every layout version to come. */
+struct wire_head {
+	uint32_t magic;
+	uint16_t type;
+	uint16_t layout_version;
+	uint64_t layout_hash;
+};
+static_assert(sizeof(struct wire_head) == 16, "head is ABI for ever");
+
+/* Order of the descriptors that come with WELCOME; REATTACH has all but the
+ * board. */
+enum wire_fds {
+	WIRE_FD_CLIENT_CONTROL,
+	WIRE_FD_CLIENT_BODIES,
+	WIRE_FD_DAEMON_CONTROL,
+	WIRE_FD_DAEMON_BODIES,
+	WIRE_FD_BOARD,
+	WIRE_FDS,
+	WIRE_REATTACH_FDS = WIRE_FD_BOARD
+};
+
+struct wire_hello {
+	struct wire_head head;
+	uint32_t slots; /* wanted; rgovd may give fewer */
+	uint32_t zero;
+	char app[SHM_APP_BYTES]; /* label for people and fairness */
+};
+
+struct wire_welcome {
+	struct wire_head head;
+	uint32_t slots;
+	uint32_t epoch;
+	uint8_t session_id[16];
+	char rgovd_version[32];
+};
+
+struct wire_mapped {
+	struct wire_head head;
+};
+
+struct wire_reattach {
+	struct wire_head head;
+	uint32_t slots;
+	uint32_t zero;
+	uint8_t session_id[16];
+	char app[SHM_APP_BYTES];
+};
+
+struct wire_reattached {
+	struct wire_head head;
+	uint32_t epoch;
+	uint32_t zero;
+};
+
+enum wire_reason {
+	WIRE_BAD_LAYOUT = 1,
+	WIRE_NOT_ALLOWED,
+	WIRE_TOO_MANY_SESSIONS,
+	WIRE_IS_DRAINING,
+	WIRE_BAD_MESSAGE,
+	WIRE_NO_MEMORY,
+};
+
+struct wire_refused {
+	struct wire_head head; /* with rgovd's own version and hash */
+	uint32_t reason;
+	uint32_t zero;
+	char text[SHM_MESSAGE_BYTES];
+};
+
+enum wire_verb { WIRE_RELOAD = 1, WIRE_PING };
+
+struct wire_admin {
+	struct wire_head head;
+	uint32_t verb;
+	uint32_t zero;
+};
+
+struct wire_answer {
+	struct wire_head head;
+	uint32_t failed; /* 0: done as asked */
+	uint32_t zero;
+	char text[1024];
+};
+
+#endif
