@@ -549,6 +549,7 @@ class Gunicorn:
         self.env["PYTHONDONTWRITEBYTECODE"] = "1"
         self.env.update({k: str(v) for k, v in (env or {}).items()})
         self.health = health
+        self.workers = workers
         self.options = ["--workers", workers, "--worker-class", worker_class,
                         "--timeout", timeout, "--graceful-timeout", 5,
                         "--worker-tmp-dir", self.scratch.path]
@@ -590,8 +591,9 @@ class Gunicorn:
         if not self.process.alive():
             raise Failed("gunicorn ended at its start:\n"
                          + self.process.tail())
-        return http_request("GET", self.url + self.health,
-                            timeout=10.0).status == 200
+        return (http_request("GET", self.url + self.health,
+                             timeout=10.0).status == 200
+                and len(self.worker_pids()) == self.workers)
 
     def stop(self):
         if self.process is not None:
