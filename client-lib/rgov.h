@@ -35,7 +35,8 @@ struct rgov_options {
 	/* Governor's name; NULL: RGOV_NAME, else "default". */
 	const char *name;
 	/* Socket path; NULL: RGOV_SOCKET, else NAME.sock in RGOV_RUNTIME_DIR,
-	 * /run/rgov, $XDG_RUNTIME_DIR/rgov or /tmp/rgov-UID, the first that is there. */
+	 * /run/rgov, $XDG_RUNTIME_DIR/rgov or /tmp/rgov-UID, the first that is
+	 * there. */
 	const char *socket_path;
 	/* Label of this application; NULL: the name of the program. */
 	const char *app;
@@ -91,8 +92,8 @@ struct rgov_request {
 /* How a request ended.  The order is ABI. */
 enum rgov_result {
 	RGOV_R_OK = 0,
-	RGOV_R_UPSTREAM_ERROR,	 /* the provider answered an error */
-	RGOV_R_UPSTREAM_FAILED,	 /* no usable answer: code says what */
+	RGOV_R_UPSTREAM_ERROR,  /* the provider answered an error */
+	RGOV_R_UPSTREAM_FAILED, /* no usable answer: code says what */
 	RGOV_R_DEADLINE,
 	RGOV_R_CANCELLED,
 	RGOV_R_QUEUE_FULL,
@@ -119,16 +120,18 @@ struct rgov_reply {
 	int64_t output_tokens;
 	int64_t cache_read_tokens;
 	int64_t cache_write_tokens;
-	uint64_t wait_ns;	  /* in rgovd's queue */
-	uint64_t execution_ns;	  /* the last attempt */
-	uint64_t retry_after_ms;  /* of a refusal: when to come back; 0: no use */
-	char code[64];		  /* "ThrottlingException", "ConnectFailed", … */
-	char message[256];	  /* for people */
-	char request_id[64];	  /* the provider's */
+	uint64_t wait_ns;      /* in rgovd's queue */
+	uint64_t execution_ns; /* the last attempt */
+	uint64_t
+		retry_after_ms; /* of a refusal: when to come back; 0: no use */
+	char code[64];       /* "ThrottlingException", "ConnectFailed", … */
+	char message[256];   /* for people */
+	char request_id[64]; /* the provider's */
 };
 
 /*
- * Performs one call and waits for its end, until the request's deadline at most.
+ * Performs one call and waits for its end, until the request's deadline at
+ * most.
  *
  * Returns 0 and fills *ret_reply whenever rgovd gave an answer, a refusal or an
  * upstream error included: ret_reply->result says which.  Else -errno:
@@ -168,10 +171,11 @@ RGOV_PUBLIC int rgov_submit_permit(struct rgov *gov,
  * UINT64_MAX: until its deadline).
  *
  * 0: *ret_reply is filled and the ticket is used up -- except a permit that was
- * granted (result OK): its ticket then stands for the permit, until rgov_settle().
- * -EAGAIN: not yet; the ticket stays good.  -EINTR: a signal came; the same.
- * -ESTALE: no such ticket in this process (a fork, a double wait).
- * -ETIMEDOUT: the deadline passed and rgovd is away; the ticket is used up.
+ * granted (result OK): its ticket then stands for the permit, until
+ * rgov_settle(). -EAGAIN: not yet; the ticket stays good.  -EINTR: a signal
+ * came; the same. -ESTALE: no such ticket in this process (a fork, a double
+ * wait). -ETIMEDOUT: the deadline passed and rgovd is away; the ticket is used
+ * up.
  */
 RGOV_PUBLIC int rgov_wait(struct rgov *gov, const struct rgov_ticket *ticket,
 	uint64_t timeout_ms, struct rgov_reply *ret_reply);
@@ -182,7 +186,8 @@ RGOV_PUBLIC int rgov_cancel(struct rgov *gov, const struct rgov_ticket *ticket);
 
 /* Cancels, and needs no wait: the library takes the reply, or returns the
  * permit unused, by itself.  Never blocks.  The ticket is used up. */
-RGOV_PUBLIC void rgov_abandon(struct rgov *gov, const struct rgov_ticket *ticket);
+RGOV_PUBLIC void rgov_abandon(
+	struct rgov *gov, const struct rgov_ticket *ticket);
 
 /* Ends a reply; what it owns is freed.  A zeroed one is fine. */
 RGOV_PUBLIC void rgov_reply_fini(struct rgov_reply *reply);
@@ -212,7 +217,8 @@ RGOV_PUBLIC int rgov_settle(struct rgov *gov, const struct rgov_ticket *ticket,
 /* ------------------------------------------------------------ event loops */
 
 /* A descriptor that becomes readable when a request submitted with RGOV_RING
- * may have ended, or rgovd went away; it can change after rgov_dispatch() returned
+ * may have ended, or rgovd went away; it can change after rgov_dispatch()
+ * returned
  * 1.  -errno when there is no session yet: submit first. */
 RGOV_PUBLIC int rgov_fd(struct rgov *gov);
 
@@ -242,14 +248,15 @@ struct rgov_stats {
 RGOV_PUBLIC int rgov_stats(struct rgov *gov, struct rgov_stats *ret_stats);
 
 /* Asks rgovd to reload its configuration (needs an administrator's uid).  The
- * answer in words is in text; -EINVAL: it was refused and the old one is kept. */
+ * answer in words is in text; -EINVAL: it was refused and the old one is kept.
+ */
 RGOV_PUBLIC int rgov_reload(struct rgov *gov, char *text, size_t text_bytes);
 
 /* This process's own use of the library, since open; for tests and doctors. */
 struct rgov_diagnostics {
 	size_t size;
-	uint64_t sleeps;	   /* futex waits entered */
-	uint64_t found_by_slice;   /* answers no wake-up told of: should be 0 */
+	uint64_t sleeps;         /* futex waits entered */
+	uint64_t found_by_slice; /* answers no wake-up told of: should be 0 */
 	uint64_t found_spinning;
 	uint64_t bells_rung;
 	uint64_t reconnects;
@@ -263,9 +270,9 @@ RGOV_PUBLIC int rgov_diagnose(
 RGOV_PUBLIC const char *rgov_strerror(int error);
 RGOV_PUBLIC const char *rgov_result_name(enum rgov_result result);
 
-/* What the last failed call of this thread has to say beyond its error code: what
- * was expected and what was found, or which socket could not be reached and why.
- * Never NULL; good until the thread's next call. */
+/* What the last failed call of this thread has to say beyond its error code:
+ * what was expected and what was found, or which socket could not be reached
+ * and why. Never NULL; good until the thread's next call. */
 RGOV_PUBLIC const char *rgov_why(void);
 
 RGOV_PUBLIC const char *rgov_version(void);

@@ -1,7 +1,7 @@
 /*
  * The only four ways in which rgov touches a word that another process or
- * thread also touches, beside shm_wake.h, which adds the one place where both sides
- * must agree on a single order.
+ * thread also touches, beside shm_wake.h, which adds the one place where both
+ * sides must agree on a single order.
  *
  * Every use names its partner: a release is Rn, its acquire An.
  */

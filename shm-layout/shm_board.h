@@ -53,7 +53,7 @@ struct board_header {
 	uint8_t boot_id[16]; /* stamps are CLOCK_MONOTONIC of this boot */
 	uint32_t owner_uid;
 	int32_t rgovd_pid;
-	uint64_t started_ns;	  /* CLOCK_MONOTONIC */
+	uint64_t started_ns;      /* CLOCK_MONOTONIC */
 	uint64_t started_unix_ns; /* CLOCK_REALTIME, for people only */
 	char name[SHM_NAME_BYTES];
 	char version[32];
@@ -66,15 +66,16 @@ struct board_header {
 	uint64_t zero1[4];
 
 	/* Change while it runs. */
-	_Alignas(SHM_LINE) _Atomic uint64_t heartbeat_ns; /* at least each second */
-	_Atomic uint64_t starts;	/* starts ever; B3 */
+	_Alignas(SHM_LINE) _Atomic uint64_t
+		heartbeat_ns;    /* at least each second */
+	_Atomic uint64_t starts; /* starts ever; B3 */
 	_Atomic uint32_t config_generation;
-	_Atomic uint32_t draining;	/* 1: no new requests */
-	_Atomic uint32_t stopped;	/* 1: it went down in good order */
+	_Atomic uint32_t draining; /* 1: no new requests */
+	_Atomic uint32_t stopped;  /* 1: it went down in good order */
 	_Atomic uint32_t max_requests_per_user;
-	_Atomic uint64_t events;	/* events ever */
-	_Atomic uint64_t live_hidden;	/* queued, but the table is full */
-	_Atomic uint32_t credentials;	/* 1: there are some */
+	_Atomic uint64_t events;      /* events ever */
+	_Atomic uint64_t live_hidden; /* queued, but the table is full */
+	_Atomic uint32_t credentials; /* 1: there are some */
 	uint32_t zero2;
 	uint64_t zero3[1];
 };
@@ -82,10 +83,11 @@ static_assert(sizeof(struct board_header) % SHM_LINE == 0, "header is ABI");
 
 /* now / peak / limit; in each limit 0 means none */
 struct board_host {
-	_Alignas(SHM_LINE) _Atomic uint32_t running, running_peak, running_limit;
+	_Alignas(SHM_LINE) _Atomic uint32_t running, running_peak,
+		running_limit;
 	_Atomic uint32_t queued, queued_peak, queued_limit;
 	_Atomic uint32_t starts, starts_peak, starts_limit; /* in a window */
-	_Atomic uint32_t users;	   /* with something queued or running */
+	_Atomic uint32_t users; /* with something queued or running */
 	_Atomic uint32_t sessions, sessions_limit;
 	_Atomic uint64_t oldest_enqueued_ns; /* 0: the queue is empty */
 	_Atomic uint64_t resident_bytes;
@@ -145,7 +147,7 @@ enum board_live_state {
 struct board_live {
 	_Alignas(SHM_LINE) _Atomic uint32_t sequence; /* B2 */
 	uint32_t state; /* enum board_live_state */
-	int32_t pid;	/* of the client, as rgovd sees it */
+	int32_t pid;    /* of the client, as rgovd sees it */
 	uint32_t slot;
 	uint64_t pid_started; /* field 22 of /proc/PID/stat; 0: unknown */
 	uint64_t request;     /* number since rgovd's start */
@@ -173,15 +175,15 @@ struct board_event {
 	uint64_t number; /* events before it */
 	uint64_t at_ns;
 	uint64_t at_unix_ns;
-	char kind[16];	/* "throttle", "session", "reload", … */
+	char kind[16]; /* "throttle", "session", "reload", … */
 	char text[144];
 };
 static_assert(sizeof(struct board_event) == 3 * SHM_LINE, "event is ABI");
 
 /*
  * One start, at position (n % SHM_BOARD_STARTS).  The lane is named by its
- * index in lanes[].  requests_per_minute is bounded by the configuration to 60000,
- * so that the ring always covers a whole window and its guard.
+ * index in lanes[].  requests_per_minute is bounded by the configuration to
+ * 60000, so that the ring always covers a whole window and its guard.
  */
 struct board_start {
 	_Atomic uint64_t started_ns; /* B3; 0: never used */

@@ -1,7 +1,7 @@
 /*
  * The client control file: all that a client says.  The client writes it,
- * rgovd maps it read-only and believes nothing in it: it copies a descriptor once
- * and judges the copy.
+ * rgovd maps it read-only and believes nothing in it: it copies a descriptor
+ * once and judges the copy.
  *
  *     0        4096              4096+R          +S             +T
  *     +--------+-----------------+---------------+--------------+
@@ -30,7 +30,7 @@ enum shm_operation { SHM_INVOKE_MODEL = 0, SHM_CONVERSE = 1 };
 enum shm_class { SHM_INTERACTIVE = 0, SHM_NORMAL = 1, SHM_BATCH = 2 };
 
 enum shm_request_flags {
-	SHM_BELL = 1,		/* ring the session socket at the end */
+	SHM_BELL = 1,           /* ring the session socket at the end */
 	SHM_NOT_IDEMPOTENT = 2, /* never issue it a second time */
 	SHM_FLAGS_ALL = 3,
 };
@@ -38,7 +38,8 @@ enum shm_request_flags {
 /* How a permit ended, in the worker's own words. */
 enum shm_settlement {
 	SHM_SETTLED_OK = 0,
-	SHM_SETTLED_THROTTLED = 1, /* the provider throttled the worker's call */
+	SHM_SETTLED_THROTTLED =
+		1, /* the provider throttled the worker's call */
 	SHM_SETTLED_FAILED = 2,
 	SHM_SETTLED_UNUSED = 3, /* nothing was sent */
 };
@@ -87,14 +88,15 @@ static_assert(sizeof(struct client_header) == 2 * SHM_LINE, "header is ABI");
  */
 struct client_slot {
 	_Alignas(SHM_LINE) _Atomic uint32_t word; /* C1: commits the rest */
-	_Atomic uint32_t waiting; /* a thread sleeps on the answer: shm_wake.h */
-	uint8_t kind;		  /* enum shm_kind */
-	uint8_t operation;	  /* enum shm_operation */
-	uint8_t class;		  /* enum shm_class */
-	uint8_t flags;		  /* enum shm_request_flags */
+	_Atomic uint32_t
+		waiting;   /* a thread sleeps on the answer: shm_wake.h */
+	uint8_t kind;      /* enum shm_kind */
+	uint8_t operation; /* enum shm_operation */
+	uint8_t class;     /* enum shm_class */
+	uint8_t flags;     /* enum shm_request_flags */
 	uint32_t body_bytes;
-	uint64_t deadline_ns;	/* CLOCK_MONOTONIC; never 0 */
-	uint64_t input_tokens;	/* of a permit: the worker's estimate */
+	uint64_t deadline_ns;   /* CLOCK_MONOTONIC; never 0 */
+	uint64_t input_tokens;  /* of a permit: the worker's estimate */
 	uint64_t output_tokens; /* of a permit: the most it may produce */
 	uint16_t model_bytes;
 	uint16_t headers_bytes;
@@ -103,7 +105,7 @@ struct client_slot {
 	uint64_t zero1[2];
 
 	_Alignas(SHM_LINE) uint32_t settled_generation;
-	uint32_t settlement; /* enum shm_settlement */
+	uint32_t settlement;          /* enum shm_settlement */
 	int64_t settled_input_tokens; /* -1: unknown */
 	int64_t settled_output_tokens;
 	uint64_t zero2[5];

@@ -8,8 +8,9 @@
  *     +--------+------------------+
  *
  * Commit points:
- *   D3 -> C3  slot.word     the client sees the whole reply (seq_cst: shm_wake.h)
- *   D4 -> C4  header.epoch  the client sees that a successor has recovered it
+ *   D3 -> C3  slot.word     the client sees the whole reply (seq_cst:
+ * shm_wake.h) D4 -> C4  header.epoch  the client sees that a successor has
+ * recovered it
  */
 #ifndef SHM_DAEMON_H
 #define SHM_DAEMON_H
@@ -22,21 +23,21 @@
 
 /* How a request ended.  The order is ABI. */
 enum shm_result {
-	SHM_OK = 0,		  /* a reply, or a permit */
-	SHM_UPSTREAM_ERROR = 1,	  /* the provider answered an error */
-	SHM_UPSTREAM_FAILED = 2,  /* no usable answer: code says what */
-	SHM_DEADLINE = 3,	  /* it passed; `issued` says whether it was sent */
+	SHM_OK = 0,              /* a reply, or a permit */
+	SHM_UPSTREAM_ERROR = 1,  /* the provider answered an error */
+	SHM_UPSTREAM_FAILED = 2, /* no usable answer: code says what */
+	SHM_DEADLINE = 3, /* it passed; `issued` says whether it was sent */
 	SHM_CANCELLED = 4,
-	SHM_QUEUE_FULL = 5,	  /* host-wide */
-	SHM_USER_LIMIT = 6,	  /* this user's queue */
-	SHM_TOO_LARGE = 7,	  /* can never fit the lane */
-	SHM_DRAINING = 8,	  /* rgovd is going down */
-	SHM_INVALID = 9,	  /* the request is wrong: message says what */
+	SHM_QUEUE_FULL = 5, /* host-wide */
+	SHM_USER_LIMIT = 6, /* this user's queue */
+	SHM_TOO_LARGE = 7,  /* can never fit the lane */
+	SHM_DRAINING = 8,   /* rgovd is going down */
+	SHM_INVALID = 9,    /* the request is wrong: message says what */
 	SHM_NO_CREDENTIALS = 10,
-	SHM_BODY_CHANGED = 11,	  /* the body is not the submitted one */
+	SHM_BODY_CHANGED = 11, /* the body is not the submitted one */
 	SHM_REPLY_TOO_LARGE = 12,
-	SHM_AMBIGUOUS = 13,	  /* it was sent; nobody knows what became of it */
-	SHM_NO_MEMORY = 14,	  /* rgovd has none */
+	SHM_AMBIGUOUS = 13, /* it was sent; nobody knows what became of it */
+	SHM_NO_MEMORY = 14, /* rgovd has none */
 	SHM_RESULTS
 };
 
@@ -46,14 +47,18 @@ struct daemon_header {
 	uint32_t zero0;
 	uint64_t layout_hash;
 	uint32_t slots;
-	uint32_t owner_uid;	/* of the client */
+	uint32_t owner_uid;     /* of the client */
 	uint8_t session_id[16]; /* random; named again at a reattach */
 	uint64_t zero1[2];
 
 	/* Written by rgovd on every pass, read on every submit. */
 	_Alignas(SHM_LINE) _Atomic uint32_t polling; /* shm_wake.h */
-	_Atomic uint32_t epoch; /* D4: grows with each recovery of this session */
-	uint64_t zero2[7];
+	_Atomic uint32_t
+		epoch; /* D4: grows with each recovery of this session */
+	_Atomic uint32_t
+		spin_us; /* how long a waiter may spin; 0: CPUs are short */
+	uint32_t zero2;
+	uint64_t zero3[6];
 };
 static_assert(sizeof(struct daemon_header) == 2 * SHM_LINE, "header is ABI");
 
@@ -71,14 +76,14 @@ static_assert(sizeof(struct daemon_header) == 2 * SHM_LINE, "header is ABI");
  */
 struct daemon_slot {
 	_Alignas(SHM_LINE) _Atomic uint32_t word; /* D3: commits the rest */
-	uint16_t result;			  /* enum shm_result */
-	uint16_t http_status;			  /* 0: none */
-	uint32_t attempts;	/* upstream calls made for it */
-	uint32_t body_bytes;	/* in region i of the daemon bodies */
-	uint64_t wait_ns;	/* accepted until first started */
-	uint64_t execution_ns;	/* last start until the end */
+	uint16_t result;                          /* enum shm_result */
+	uint16_t http_status;                     /* 0: none */
+	uint32_t attempts;       /* upstream calls made for it */
+	uint32_t body_bytes;     /* in region i of the daemon bodies */
+	uint64_t wait_ns;        /* accepted until first started */
+	uint64_t execution_ns;   /* last start until the end */
 	uint64_t retry_after_ns; /* of a refusal: when to come back */
-	int32_t input_tokens;	/* -1: the provider did not say */
+	int32_t input_tokens;    /* -1: the provider did not say */
 	int32_t output_tokens;
 	int32_t cache_read_tokens;
 	int32_t cache_write_tokens;

@@ -86,8 +86,8 @@ struct daemon_shape daemon_shape(uint32_t slots)
 	return (struct daemon_shape){
 		.slots = slots,
 		.slots_off = SHM_PAGE,
-		.total_bytes = SHM_PAGE + whole_pages(slots *
-						sizeof(struct daemon_slot)),
+		.total_bytes = SHM_PAGE +
+			       whole_pages(slots * sizeof(struct daemon_slot)),
 	};
 }
 

@@ -31,13 +31,15 @@ static inline uint64_t shm_body_off(uint32_t slot)
 static inline struct client_slot *client_slots(
 	struct client_header *client, const struct client_shape *shape)
 {
-	return (struct client_slot *)(void *)((char *)client + shape->slots_off);
+	return (struct client_slot *)(void *)((char *)client +
+					      shape->slots_off);
 }
 
 static inline struct client_text *client_texts(
 	struct client_header *client, const struct client_shape *shape)
 {
-	return (struct client_text *)(void *)((char *)client + shape->texts_off);
+	return (struct client_text *)(void *)((char *)client +
+					      shape->texts_off);
 }
 
 static inline _Atomic uint64_t *client_ring(
@@ -49,7 +51,8 @@ static inline _Atomic uint64_t *client_ring(
 static inline struct daemon_slot *daemon_slots(
 	struct daemon_header *daemon, const struct daemon_shape *shape)
 {
-	return (struct daemon_slot *)(void *)((char *)daemon + shape->slots_off);
+	return (struct daemon_slot *)(void *)((char *)daemon +
+					      shape->slots_off);
 }
 
 /* "/rgov.NAME", for shm_open(). */

@@ -8,25 +8,27 @@
 enum {
 	SHM_LAYOUT_VERSION = 1,
 
-	SHM_LINE = 64,	  /* bytes of a cache line: one writer each */
+	SHM_LINE = 64, /* bytes of a cache line: one writer each */
 	SHM_PAGE = 4096,
 
 	SHM_SLOTS_MIN = 1,
 	SHM_SLOTS_MAX = 1024, /* requests a session can have outstanding */
 	SHM_SLOTS_DEFAULT = 64,
-	SHM_RING_PER_SLOT = 4, /* see "Why the ring cannot overflow", LAYOUT.md */
+	SHM_RING_PER_SLOT =
+		4, /* see "Why the ring cannot overflow", LAYOUT.md */
 
-	SHM_USER_BYTES = 64,	  /* with the final zero */
-	SHM_APP_BYTES = 64,	  /* application label, with the final zero */
-	SHM_MODEL_BYTES = 2048,	  /* the provider's longest model id */
+	SHM_USER_BYTES = 64,      /* with the final zero */
+	SHM_APP_BYTES = 64,       /* application label, with the final zero */
+	SHM_MODEL_BYTES = 2048,   /* the provider's longest model id */
 	SHM_HEADERS_BYTES = 2048, /* "Name: value\n" lines */
 
-	SHM_CODE_BYTES = 64,	   /* error type, with the final zero */
+	SHM_CODE_BYTES = 64,       /* error type, with the final zero */
 	SHM_REQUEST_ID_BYTES = 64, /* the provider's, with the final zero */
 	SHM_MESSAGE_BYTES = 256,   /* error text, with the final zero */
 
-	SHM_BODY_MAX = 25000000,	   /* bytes: the provider's limit */
-	SHM_BODY_REGION = 24 * 1024 * 1024, /* bytes a slot owns in a body file */
+	SHM_BODY_MAX = 25000000, /* bytes: the provider's limit */
+	SHM_BODY_REGION =
+		24 * 1024 * 1024, /* bytes a slot owns in a body file */
 
 	SHM_BOARD_LANES = 64,
 	SHM_BOARD_USERS = 256,

@@ -28,7 +28,8 @@ static inline bool wake_publish_tail(struct client_header *client,
 	const struct daemon_header *daemon, uint64_t tail)
 {
 	atomic_store_explicit(&client->tail, tail, memory_order_seq_cst);
-	return atomic_load_explicit(&daemon->polling, memory_order_seq_cst) == 0;
+	return atomic_load_explicit(&daemon->polling, memory_order_seq_cst) ==
+	       0;
 }
 
 /* rgovd.  Stops polling; returns the tail, to be looked at before sleeping. */
@@ -39,7 +40,8 @@ static inline uint64_t wake_stop_polling(
 	return atomic_load_explicit(&client->tail, memory_order_seq_cst);
 }
 
-/* Client.  Announces a sleeper; returns the word to look at, then to sleep on. */
+/* Client.  Announces a sleeper; returns the word to look at, then to sleep on.
+ */
 static inline uint32_t wake_announce_sleep(
 	struct client_slot *client, const struct daemon_slot *daemon)
 {
@@ -52,7 +54,8 @@ static inline bool wake_publish_word(struct daemon_slot *daemon,
 	const struct client_slot *client, uint32_t word)
 {
 	atomic_store_explicit(&daemon->word, word, memory_order_seq_cst);
-	return atomic_load_explicit(&client->waiting, memory_order_seq_cst) != 0;
+	return atomic_load_explicit(&client->waiting, memory_order_seq_cst) !=
+	       0;
 }
 
 #endif

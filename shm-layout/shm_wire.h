@@ -9,7 +9,7 @@
  *     (maps)  MAPPED              -->       seals, begins to serve
  *
  *     REATTACH + 4 descriptors    -->       (a successor of the rgovd that
- *                                 <--       REATTACHED    made them)
+ *                                 <--       REATTACHED + board   made them)
  *     ADMIN                       -->
  *                                 <--       ANSWER
  *

@@ -1,7 +1,7 @@
 /*
  * The 32-bit word of a slot: {generation:24, low:8}.  The client's word carries
- * a command, rgovd's a state; both carry the generation, which tells one request
- * of a slot from the next.
+ * a command, rgovd's a state; both carry the generation, which tells one
+ * request of a slot from the next.
  */
 #ifndef SHM_WORD_H
 #define SHM_WORD_H
@@ -11,18 +11,18 @@
 
 /* What the client says: who writes it when is in LAYOUT.md. */
 enum shm_command {
-	SHM_NONE = 0,	/* the slot was never used */
+	SHM_NONE = 0,   /* the slot was never used */
 	SHM_SUBMIT = 1, /* a request of this generation is in the slot */
 	SHM_CANCEL = 2, /* ... and is no longer wanted */
 	SHM_SETTLE = 3, /* the permit of this generation is given back */
-	SHM_ACK = 4,	/* the reply was read; its pages may go */
+	SHM_ACK = 4,    /* the reply was read; its pages may go */
 };
 
 /* What rgovd says. */
 enum shm_state {
-	SHM_DONE = 0,	  /* answered; also: never used */
+	SHM_DONE = 0,     /* answered; also: never used */
 	SHM_ACCEPTED = 1, /* queued */
-	SHM_ISSUED = 2,	  /* sent upstream, or about to be */
+	SHM_ISSUED = 2,   /* sent upstream, or about to be */
 	SHM_GRANTED = 3,  /* a permit is out; DONE when it is settled */
 };
 

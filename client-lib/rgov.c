@@ -1,0 +1,718 @@
+/* The public functions: requests, permits, event loops. */
+#include "client-lib/rgov.h"
+
+#include "client-lib/handle.h"
+#include "client-lib/words.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MS_NS 1000000u
+#define DEFAULT_TIMEOUT_MS 600000u
+#define DEFAULT_CONNECT_MS 2000u
+/* An answer to a passed deadline may be under way: wait for it this long. */
+#define GRACE_NS (1000u * MS_NS)
+/* What an event loop may be held up for when rgovd is away. */
+#define RECONNECT_TRY_NS (20u * MS_NS)
+/* Pages of bodies and replies above this are given back when they were used. */
+#define LARGE_BODY_BYTES (256u * 1024)
+
+/* ------------------------------------------------------------ open, close */
+
+static bool is_socket(const char *path)
+{
+	struct stat found;
+
+	return stat(path, &found) == 0 && S_ISSOCK(found.st_mode);
+}
+
+/* Where rgovd's socket is looked for, in order; the last one is what an error
+ * then names.  NULL: no memory. */
+static char *find_socket(const char *name)
+{
+	const char *own = getenv("RGOV_RUNTIME_DIR");
+	const char *session = getenv("XDG_RUNTIME_DIR");
+	char *path = NULL;
+
+	if (own != NULL && *own != '\0')
+		return asprintf(&path, "%s/%s.sock", own, name) < 0 ? NULL
+								    : path;
+	if (asprintf(&path, "/run/rgov/%s.sock", name) < 0)
+		return NULL;
+	if (is_socket(path) || geteuid() == 0)
+		return path;
+	free(path);
+	if (session != NULL && *session != '\0')
+		return asprintf(&path, "%s/rgov/%s.sock", session, name) < 0
+			       ? NULL
+			       : path;
+	return asprintf(&path, "/tmp/rgov-%u/%s.sock", (unsigned int)geteuid(),
+		       name) < 0
+		       ? NULL
+		       : path;
+}
+
+static const char *name_of(const struct rgov_options *options)
+{
+	const char *name = options ? options->name : NULL;
+
+	if (name == NULL || *name == '\0')
+		name = getenv("RGOV_NAME");
+	return name != NULL && *name != '\0' ? name : "default";
+}
+
+static char *socket_of(const struct rgov_options *options, const char *name)
+{
+	const char *path = options ? options->socket_path : NULL;
+
+	if (path == NULL || *path == '\0')
+		path = getenv("RGOV_SOCKET");
+	return path != NULL && *path != '\0' ? strdup(path) : find_socket(name);
+}
+
+static void free_handle(struct rgov *gov)
+{
+	free(gov->name);
+	free(gov->socket_path);
+	free(gov->app);
+	free(gov);
+}
+
+int rgov_open(const struct rgov_options *options, struct rgov **ret_gov)
+{
+	const char *name = name_of(options);
+	const char *app = options && options->app && *options->app
+				  ? options->app
+				  : program_invocation_short_name;
+	uint32_t connect_ms = options ? options->connect_timeout_ms : 0;
+	uint32_t slots = options ? options->slots : 0;
+	struct rgov *gov;
+
+	if (options != NULL && options->size != sizeof(*options))
+		return fail(-EINVAL, "options.size: expected %zu, found %zu",
+			sizeof(*options), options->size);
+	if (!shm_name_is_valid(name))
+		return fail(-EINVAL,
+			"name: expected 1 to %d of A-Z a-z 0-9 . _ -, not "
+			"beginning with a dot, found \"%.64s\"",
+			SHM_NAME_BYTES - 1, name);
+	if (slots > SHM_SLOTS_MAX)
+		return fail(-EINVAL, "slots: expected at most %d, found %u",
+			SHM_SLOTS_MAX, slots);
+	gov = calloc(1, sizeof(*gov));
+	if (gov == NULL)
+		return -ENOMEM;
+	gov->name = strdup(name);
+	gov->socket_path = socket_of(options, name);
+	gov->app = strdup(app);
+	if (!gov->name || !gov->socket_path || !gov->app) {
+		free_handle(gov);
+		return -ENOMEM;
+	}
+	gov->connect_timeout_ns =
+		(uint64_t)(connect_ms ? connect_ms : DEFAULT_CONNECT_MS) *
+		MS_NS;
+	gov->slots = slots ? slots : SHM_SLOTS_DEFAULT;
+	gov->told_fd = -1;
+	(void)handles_add(gov);
+	*ret_gov = gov;
+	return 0;
+}
+
+void rgov_close(struct rgov *gov)
+{
+	if (gov == NULL)
+		return;
+	if (gov->session != NULL && gov->fork_number == fork_number())
+		session_free(gov->session);
+	else if (gov->session != NULL)
+		session_forget(gov->session);
+	handles_remove(gov);
+	free_handle(gov);
+}
+
+/* ------------------------------------------------------------ submit */
+
+static int check_text(const char *what, const char *text, size_t most)
+{
+	size_t length = strnlen(text, most + 1);
+
+	if (length == 0 || length > most)
+		return fail(-EINVAL, "%s: expected 1 to %zu bytes, found %s%zu",
+			what, most, length > most ? "more than " : "",
+			length > most ? most : length);
+	for (size_t i = 0; i < length; i++) {
+		unsigned char byte = (unsigned char)text[i];
+
+		if (byte < 0x20 || byte == 0x7f)
+			return fail(-EINVAL,
+				"%s: expected printable bytes, found 0x%02x at "
+				"position %zu",
+				what, byte, i);
+	}
+	return 0;
+}
+
+static int check_request(const struct rgov_request *request)
+{
+	int rc;
+
+	if (request->size != sizeof(*request))
+		return fail(-EINVAL, "request.size: expected %zu, found %zu",
+			sizeof(*request), request->size);
+	if (request->model_id == NULL)
+		return fail(-EINVAL, "model_id: expected a text, found NULL");
+	rc = check_text("model_id", request->model_id, SHM_MODEL_BYTES);
+	if (rc == 0 && request->user != NULL)
+		rc = check_text("user", request->user, SHM_USER_BYTES - 1);
+	if (rc < 0)
+		return rc;
+	if (request->headers != NULL &&
+		strlen(request->headers) > SHM_HEADERS_BYTES)
+		return fail(-EINVAL,
+			"headers: expected at most %d bytes, found %zu",
+			SHM_HEADERS_BYTES, strlen(request->headers));
+	if ((unsigned int)request->operation > RGOV_CONVERSE ||
+		(unsigned int)request->priority > RGOV_BATCH ||
+		(request->flags & ~(uint32_t)SHM_FLAGS_ALL) != 0)
+		return fail(
+			-EINVAL, "operation, priority or flags: unknown value");
+	if (request->body_bytes > SHM_BODY_MAX)
+		return fail(-EMSGSIZE,
+			"body: expected at most %d bytes, found %zu",
+			SHM_BODY_MAX, request->body_bytes);
+	return 0;
+}
+
+static int write_body(const struct session *session, uint32_t slot,
+	const void *body, size_t n)
+{
+	const char *from = body;
+	off_t at = (off_t)shm_body_off(slot);
+
+	while (n > 0) {
+		ssize_t done = pwrite(
+			session->fds[WIRE_FD_CLIENT_BODIES], from, n, at);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return fail(-errno, "body of %zu bytes: %s", n,
+				strerrordesc_np(errno));
+		from += done;
+		at += done;
+		n -= (size_t)done;
+	}
+	return 0;
+}
+
+/* The slot's page of texts is allocated by the first use of the slot, so that a
+ * lack of memory is an error here and not a signal later. */
+static int prepare_text(struct session *session, uint32_t slot)
+{
+	off_t at = (off_t)(session->client_shape.texts_off +
+			   slot * sizeof(struct client_text));
+
+	if (session->slots[slot].text_ready)
+		return 0;
+	if (fallocate(session->fds[WIRE_FD_CLIENT_CONTROL], 0, at,
+		    sizeof(struct client_text)) != 0)
+		return fail(-errno, "no shared memory for a slot: %s",
+			strerrordesc_np(errno));
+	session->slots[slot].text_ready = true;
+	return 0;
+}
+
+static void describe(struct session *session, uint32_t slot,
+	const struct rgov_request *request, bool is_permit,
+	uint64_t deadline_ns)
+{
+	const char *user = request->user ? request->user : "-";
+	const char *headers = request->headers ? request->headers : "";
+	struct client_slot *to = &session->client_slots[slot];
+	struct client_text *text = &session->texts[slot];
+
+	to->kind = is_permit ? SHM_PERMIT : SHM_CALL;
+	to->operation = (uint8_t)request->operation;
+	to->class = (uint8_t)request->priority;
+	to->flags = (uint8_t)request->flags;
+	to->body_bytes = is_permit ? 0 : (uint32_t)request->body_bytes;
+	to->deadline_ns = deadline_ns;
+	to->input_tokens = request->input_tokens;
+	to->output_tokens = request->output_tokens;
+	to->model_bytes = (uint16_t)strlen(request->model_id);
+	to->headers_bytes = (uint16_t)strlen(headers);
+	to->user_bytes = (uint16_t)strlen(user);
+	memcpy(to->user, user, to->user_bytes);
+	memcpy(text->model, request->model_id, to->model_bytes);
+	memcpy(text->headers, headers, to->headers_bytes);
+}
+
+static int fill_slot(struct session *session, uint32_t slot,
+	const struct rgov_request *request, bool is_permit,
+	uint64_t deadline_ns)
+{
+	int rc = prepare_text(session, slot);
+
+	if (rc == 0 && !is_permit)
+		rc = write_body(
+			session, slot, request->body, request->body_bytes);
+	if (rc == 0)
+		describe(session, slot, request, is_permit, deadline_ns);
+	return rc;
+}
+
+static void command_and_ring(struct rgov *gov, struct session *session,
+	uint32_t slot, enum shm_command command)
+{
+	if (!session_command(session, slot, command))
+		return;
+	atomic_fetch_add_explicit(&gov->bells_rung, 1, memory_order_relaxed);
+	session_ring(session);
+}
+
+static void commit(struct rgov *gov, struct session *session, uint32_t slot,
+	const struct rgov_request *request, bool is_permit)
+{
+	struct slot *own = &session->slots[slot];
+
+	own->generation = shm_next_generation(own->generation);
+	own->is_permit = is_permit;
+	own->cancelled = false;
+	own->body_bytes = is_permit ? 0 : request->body_bytes;
+	own->use = SLOT_OUT;
+	command_and_ring(gov, session, slot, SHM_SUBMIT);
+}
+
+static uint64_t deadline_of(const struct rgov_request *request)
+{
+	uint64_t ms =
+		request->timeout_ms ? request->timeout_ms : DEFAULT_TIMEOUT_MS;
+	uint64_t now = clock_now_ns();
+
+	return ms > (UINT64_MAX / 2) / MS_NS ? UINT64_MAX / 2
+					     : now + ms * MS_NS;
+}
+
+static int submit_in(struct rgov *gov, struct session *session,
+	const struct rgov_request *request, bool is_permit,
+	struct rgov_ticket *ticket)
+{
+	uint32_t slot;
+	int rc;
+
+	(void)pthread_mutex_lock(&gov->lock);
+	rc = session_take_slot(session, &slot);
+	(void)pthread_mutex_unlock(&gov->lock);
+	if (rc < 0)
+		return rc;
+	/* The slot is this thread's alone: its body is written unlocked. */
+	rc = fill_slot(session, slot, request, is_permit, ticket->deadline_ns);
+	(void)pthread_mutex_lock(&gov->lock);
+	if (rc == 0)
+		commit(gov, session, slot, request, is_permit);
+	else
+		session_release_slot(session, slot);
+	(void)pthread_mutex_unlock(&gov->lock);
+	if (rc == 0) {
+		ticket->slot = slot;
+		ticket->generation = session->slots[slot].generation;
+		ticket->session = session->number;
+	}
+	return rc;
+}
+
+static int submit(struct rgov *gov, const struct rgov_request *request,
+	bool is_permit, struct rgov_ticket *ret_ticket)
+{
+	struct rgov_ticket ticket = {0};
+	struct session *session;
+	uint64_t connect_until;
+	int rc = check_request(request);
+
+	if (rc < 0)
+		return rc;
+	ticket.deadline_ns = deadline_of(request);
+	connect_until = clock_now_ns() + gov->connect_timeout_ns;
+	if (connect_until > ticket.deadline_ns)
+		connect_until = ticket.deadline_ns;
+	rc = handle_enter(gov, connect_until, &session);
+	if (rc < 0)
+		return rc;
+	rc = submit_in(gov, session, request, is_permit, &ticket);
+	handle_leave(gov, session);
+	if (rc == 0)
+		*ret_ticket = ticket;
+	return rc;
+}
+
+int rgov_submit(struct rgov *gov, const struct rgov_request *request,
+	struct rgov_ticket *ret_ticket)
+{
+	return submit(gov, request, false, ret_ticket);
+}
+
+int rgov_submit_permit(struct rgov *gov, const struct rgov_request *request,
+	struct rgov_ticket *ret_ticket)
+{
+	return submit(gov, request, true, ret_ticket);
+}
+
+/* ------------------------------------------------------------ collect */
+
+static int read_reply_body(const struct session *session, uint32_t slot,
+	struct rgov_reply *reply, size_t n)
+{
+	char *body = malloc(n + 1);
+	size_t got = 0;
+
+	if (body == NULL)
+		return fail(-ENOMEM, "no memory for a reply of %zu bytes", n);
+	while (got < n) {
+		ssize_t more = pread(session->fds[WIRE_FD_DAEMON_BODIES],
+			body + got, n - got, (off_t)(shm_body_off(slot) + got));
+
+		if (more < 0 && errno == EINTR)
+			continue;
+		if (more <= 0) {
+			free(body);
+			return fail(-EIO, "reply of %zu bytes: only %zu there",
+				n, got);
+		}
+		got += (size_t)more;
+	}
+	body[n] = '\0';
+	reply->body = body;
+	reply->body_bytes = n;
+	return 0;
+}
+
+/* The answer is there (A3), and rgovd does not touch it before the next submit.
+ */
+static int read_reply(
+	const struct session *session, uint32_t slot, struct rgov_reply *reply)
+{
+	const struct daemon_slot *from = &session->daemon_slots[slot];
+
+	*reply = (struct rgov_reply){
+		.size = sizeof(*reply),
+		.result = from->result,
+		.http_status = from->http_status,
+		.attempts = from->attempts,
+		.input_tokens = from->input_tokens,
+		.output_tokens = from->output_tokens,
+		.cache_read_tokens = from->cache_read_tokens,
+		.cache_write_tokens = from->cache_write_tokens,
+		.wait_ns = from->wait_ns,
+		.execution_ns = from->execution_ns,
+		.retry_after_ms = from->retry_after_ns / MS_NS,
+	};
+	memcpy(reply->code, from->code, sizeof(reply->code) - 1);
+	memcpy(reply->message, from->message, sizeof(reply->message) - 1);
+	memcpy(reply->request_id, from->request_id,
+		sizeof(reply->request_id) - 1);
+	return from->body_bytes == 0 ? 0
+				     : read_reply_body(session, slot, reply,
+					       from->body_bytes);
+}
+
+/* The pages of a large body are not needed any more; it is the client's file.
+ */
+static void punch_body(const struct session *session, uint32_t slot)
+{
+	uint64_t bytes = session->slots[slot].body_bytes;
+
+	if (bytes > LARGE_BODY_BYTES)
+		(void)fallocate(session->fds[WIRE_FD_CLIENT_BODIES],
+			FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			(off_t)shm_body_off(slot), (off_t)bytes);
+}
+
+/* What is left to do with a slot whose reply was taken. */
+static void finish_slot(struct rgov *gov, struct session *session,
+	uint32_t slot, const struct rgov_reply *reply)
+{
+	struct slot *own = &session->slots[slot];
+	bool is_granted = own->is_permit && reply->result == RGOV_R_OK;
+
+	punch_body(session, slot);
+	(void)pthread_mutex_lock(&gov->lock);
+	if (is_granted) {
+		own->use = SLOT_HELD;
+	} else {
+		if (reply->body_bytes > LARGE_BODY_BYTES)
+			command_and_ring(gov, session, slot, SHM_ACK);
+		session_release_slot(session, slot);
+	}
+	(void)pthread_mutex_unlock(&gov->lock);
+}
+
+/* A cancelled permit is never held, even where the grant came first: rgovd
+ * takes the cancel for a settlement as unused. */
+static void hide_cancelled_grant(
+	const struct slot *own, struct rgov_reply *reply)
+{
+	if (own->cancelled && own->is_permit && reply->result == RGOV_R_OK)
+		reply->result = RGOV_R_CANCELLED;
+}
+
+static int collect(struct rgov *gov, struct session *session, uint32_t slot,
+	struct rgov_reply *reply)
+{
+	int rc = read_reply(session, slot, reply);
+
+	hide_cancelled_grant(&session->slots[slot], reply);
+	finish_slot(gov, session, slot, reply);
+	return rc;
+}
+
+static void abandon_slot(
+	struct rgov *gov, struct session *session, uint32_t slot);
+
+/* Until when this wait may last, and whether that is the request's own end. */
+static uint64_t wait_limit(const struct rgov_ticket *ticket,
+	uint64_t timeout_ms, bool *ret_is_last)
+{
+	uint64_t last = ticket->deadline_ns + GRACE_NS;
+	uint64_t limit = timeout_ms > (UINT64_MAX / 2) / MS_NS
+				 ? UINT64_MAX / 2
+				 : clock_now_ns() + timeout_ms * MS_NS;
+
+	*ret_is_last = limit >= last;
+	return *ret_is_last ? last : limit;
+}
+
+/* Only looks where the time is up already: no spin, no system call. */
+static int wait_until(struct rgov *gov, struct session *session, uint32_t slot,
+	uint64_t timeout_ms, uint64_t until_ns)
+{
+	if (timeout_ms > 0)
+		return wait_for_answer(gov, session, slot, until_ns);
+	return session_has_answer(session, slot) ? 0 : -ETIMEDOUT;
+}
+
+static int wait_in(struct rgov *gov, struct session *session,
+	const struct rgov_ticket *ticket, uint64_t timeout_ms,
+	struct rgov_reply *ret_reply)
+{
+	bool is_last;
+	uint64_t until_ns;
+	int rc;
+
+	if (session->slots[ticket->slot].use != SLOT_OUT)
+		return fail(-ESTALE, "this ticket is used up");
+	until_ns = wait_limit(ticket, timeout_ms, &is_last);
+	rc = wait_until(gov, session, ticket->slot, timeout_ms, until_ns);
+	if (rc == 0)
+		return collect(gov, session, ticket->slot, ret_reply);
+	if (rc == -ETIMEDOUT && !is_last)
+		return -EAGAIN;
+	if (rc == -ETIMEDOUT) {
+		abandon_slot(gov, session, ticket->slot);
+		return fail(-ETIMEDOUT,
+			"the deadline passed and rgovd at %s does not answer",
+			gov->socket_path);
+	}
+	if (rc == -ESTALE && session->lost)
+		return fail(-ECONNRESET,
+			"rgovd came back but does not know this process: %s",
+			rgov_why());
+	return rc;
+}
+
+int rgov_wait(struct rgov *gov, const struct rgov_ticket *ticket,
+	uint64_t timeout_ms, struct rgov_reply *ret_reply)
+{
+	struct session *session;
+	int rc;
+
+	if (ret_reply->size != sizeof(*ret_reply))
+		return fail(-EINVAL, "reply.size: expected %zu, found %zu",
+			sizeof(*ret_reply), ret_reply->size);
+	rc = handle_enter_ticket(gov, ticket, &session);
+	if (rc < 0)
+		return rc;
+	rc = wait_in(gov, session, ticket, timeout_ms, ret_reply);
+	handle_leave(gov, session);
+	return rc;
+}
+
+static int wait_to_the_end(struct rgov *gov, const struct rgov_ticket *ticket,
+	struct rgov_reply *ret_reply)
+{
+	int rc;
+
+	do
+		rc = rgov_wait(gov, ticket, UINT64_MAX, ret_reply);
+	while (rc == -EINTR);
+	return rc;
+}
+
+int rgov_call(struct rgov *gov, const struct rgov_request *request,
+	struct rgov_reply *ret_reply)
+{
+	struct rgov_ticket ticket;
+	int rc = rgov_submit(gov, request, &ticket);
+
+	return rc < 0 ? rc : wait_to_the_end(gov, &ticket, ret_reply);
+}
+
+int rgov_permit(struct rgov *gov, const struct rgov_request *request,
+	struct rgov_ticket *ret_ticket, struct rgov_reply *ret_reply)
+{
+	int rc = rgov_submit_permit(gov, request, ret_ticket);
+
+	return rc < 0 ? rc : wait_to_the_end(gov, ret_ticket, ret_reply);
+}
+
+void rgov_reply_fini(struct rgov_reply *reply)
+{
+	free(reply->body);
+	reply->body = NULL;
+	reply->body_bytes = 0;
+}
+
+/* ------------------------------------------------------------ give up */
+
+static void write_settlement(struct session *session, uint32_t slot,
+	enum shm_settlement how, int64_t input_tokens, int64_t output_tokens)
+{
+	struct client_slot *to = &session->client_slots[slot];
+
+	to->settlement = (uint32_t)how;
+	to->settled_input_tokens = input_tokens;
+	to->settled_output_tokens = output_tokens;
+	/* Committed by C1, with the command that follows. */
+	to->settled_generation = session->slots[slot].generation;
+}
+
+/* Under the lock. */
+static void post_cancel(
+	struct rgov *gov, struct session *session, uint32_t slot)
+{
+	struct slot *own = &session->slots[slot];
+
+	if (own->cancelled)
+		return;
+	own->cancelled = true;
+	if (own->is_permit)
+		write_settlement(session, slot, SHM_SETTLED_UNUSED, -1, -1);
+	command_and_ring(gov, session, slot, SHM_CANCEL);
+}
+
+static void abandon_slot(
+	struct rgov *gov, struct session *session, uint32_t slot)
+{
+	(void)pthread_mutex_lock(&gov->lock);
+	if (session->slots[slot].use == SLOT_OUT) {
+		post_cancel(gov, session, slot);
+		session->slots[slot].use = SLOT_ABANDONED;
+		session->n_abandoned++;
+	}
+	(void)pthread_mutex_unlock(&gov->lock);
+}
+
+int rgov_cancel(struct rgov *gov, const struct rgov_ticket *ticket)
+{
+	struct session *session;
+	int rc = handle_enter_ticket(gov, ticket, &session);
+
+	if (rc < 0)
+		return rc;
+	(void)pthread_mutex_lock(&gov->lock);
+	if (session->slots[ticket->slot].use == SLOT_OUT)
+		post_cancel(gov, session, ticket->slot);
+	else
+		rc = fail(-ESTALE, "this ticket is used up");
+	(void)pthread_mutex_unlock(&gov->lock);
+	handle_leave(gov, session);
+	return rc;
+}
+
+void rgov_abandon(struct rgov *gov, const struct rgov_ticket *ticket)
+{
+	struct session *session;
+
+	if (handle_enter_ticket(gov, ticket, &session) < 0)
+		return;
+	if (session->slots[ticket->slot].use == SLOT_HELD)
+		(void)rgov_settle(gov, ticket, RGOV_SETTLE_UNUSED, -1, -1);
+	else
+		abandon_slot(gov, session, ticket->slot);
+	handle_leave(gov, session);
+}
+
+int rgov_settle(struct rgov *gov, const struct rgov_ticket *ticket,
+	enum rgov_settlement how, int64_t input_tokens, int64_t output_tokens)
+{
+	struct session *session;
+	int rc = handle_enter_ticket(gov, ticket, &session);
+
+	if (rc < 0)
+		return rc;
+	(void)pthread_mutex_lock(&gov->lock);
+	if (session->slots[ticket->slot].use == SLOT_HELD) {
+		write_settlement(session, ticket->slot,
+			(enum shm_settlement)how, input_tokens, output_tokens);
+		command_and_ring(gov, session, ticket->slot, SHM_SETTLE);
+		session_release_slot(session, ticket->slot);
+	} else {
+		rc = fail(-ESTALE, "this ticket is not a permit that is held");
+	}
+	(void)pthread_mutex_unlock(&gov->lock);
+	handle_leave(gov, session);
+	return rc;
+}
+
+/* ------------------------------------------------------------ event loops */
+
+int rgov_fd(struct rgov *gov)
+{
+	int fd = -ENOTCONN;
+
+	(void)pthread_mutex_lock(&gov->lock);
+	if (gov->session != NULL && gov->fork_number == fork_number() &&
+		gov->session->socket >= 0)
+		gov->told_fd = fd = gov->session->socket;
+	(void)pthread_mutex_unlock(&gov->lock);
+	return fd >= 0 ? fd : fail(fd, "no session yet: submit first");
+}
+
+static void drain(int fd)
+{
+	char bells[64];
+
+	/* One message a bell; a message longer than a bell cannot come. */
+	while (recv(fd, bells, sizeof(bells), MSG_DONTWAIT) > 0)
+		;
+}
+
+int rgov_dispatch(struct rgov *gov)
+{
+	struct session *session = NULL;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&gov->lock);
+	if (gov->session != NULL && gov->fork_number == fork_number()) {
+		session = gov->session;
+		session->users++;
+		if (session->socket >= 0)
+			drain(session->socket);
+	}
+	(void)pthread_mutex_unlock(&gov->lock);
+	if (session == NULL)
+		return fail(-ENOTCONN, "no session yet: submit first");
+	if (session_is_cut_off(session))
+		rc = handle_reconnect(
+			gov, session, clock_now_ns() + RECONNECT_TRY_NS);
+	if (rc == 0)
+		rc = session->socket != gov->told_fd;
+	handle_leave(gov, session);
+	return rc;
+}

@@ -1,0 +1,629 @@
+/*
+ * Registration, reattachment, and the client's half of submit.
+ *
+ * Orders: C1 slot word, C2 tail (shm_wake.h), A3 answer; LAYOUT.md lists them.
+ */
+#include "client-lib/session.h"
+
+#include "client-lib/words.h"
+#include "shm-layout/shm_board.h"
+#include "shm-layout/shm_wake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+/* While rgovd is away: from the first to the slowest retry. */
+#define RETRY_FIRST_NS 5000000u
+#define RETRY_LAST_NS 100000000u
+/* An rgovd that accepted the connection may take this long to answer: to leave
+ * in the middle of a reattachment looks to it like a death. */
+#define ANSWER_NS 1000000000u
+
+/* What one message brought. */
+struct received {
+	union {
+		struct wire_head head;
+		struct wire_welcome welcome;
+		struct wire_reattached reattached;
+		struct wire_refused refused;
+		struct wire_answer answer;
+	} message;
+	size_t bytes;
+	int fds[WIRE_FDS];
+	size_t n_fds;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void close_fds(int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (fds[i] >= 0)
+			(void)close(fds[i]);
+		fds[i] = -1;
+	}
+}
+
+/* ------------------------------------------------------------ the socket */
+
+/* One attempt; -errno. */
+static int connect_once(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return fail(-EINVAL,
+			"socket path: expected at most %zu bytes, "
+			"found %zu: %s",
+			sizeof(address.sun_path) - 1, strlen(path), path);
+	memcpy(address.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) !=
+		0) {
+		int error = -errno;
+
+		(void)close(fd);
+		return error;
+	}
+	return fd;
+}
+
+static bool is_worth_a_retry(int error)
+{
+	return error == -ENOENT || error == -ECONNREFUSED || error == -EAGAIN ||
+	       error == -EINTR || error == -ECONNRESET || error == -EPIPE;
+}
+
+static void pause_ns(uint64_t pause, uint64_t until_ns)
+{
+	uint64_t now = now_ns();
+	struct timespec rest;
+
+	if (now >= until_ns)
+		return;
+	if (pause > until_ns - now)
+		pause = until_ns - now;
+	rest.tv_sec = (time_t)(pause / 1000000000u);
+	rest.tv_nsec = (long)(pause % 1000000000u);
+	(void)nanosleep(&rest, NULL);
+}
+
+static int cannot_reach(const char *path, int error)
+{
+	if (error == -EACCES || error == -EPERM)
+		return fail(-EACCES,
+			"rgovd at %s: permission denied for uid %u", path,
+			(unsigned int)geteuid());
+	if (error == -ENOENT)
+		return fail(-ECONNREFUSED,
+			"rgovd is not running: no socket at %s", path);
+	if (error == -ECONNREFUSED)
+		return fail(-ECONNREFUSED,
+			"rgovd is not running: nobody listens at %s", path);
+	return fail(is_worth_a_retry(error) ? -ECONNREFUSED : error,
+		"rgovd at %s: %s", path, strerrordesc_np(-error));
+}
+
+/* ------------------------------------------------------------ messages */
+
+static struct wire_head head_of(enum wire_type type)
+{
+	return (struct wire_head){
+		.magic = WIRE_MAGIC,
+		.type = (uint16_t)type,
+		.layout_version = SHM_LAYOUT_VERSION,
+		.layout_hash = shm_layout_hash(),
+	};
+}
+
+static void label(char app[SHM_APP_BYTES], const char *text)
+{
+	size_t n = strnlen(text, SHM_APP_BYTES - 1);
+
+	memcpy(app, text, n);
+}
+
+static int send_message(
+	int fd, const void *bytes, size_t n, const int *fds, size_t n_fds)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(WIRE_FDS * sizeof(int))];
+	} control = {0};
+	struct iovec part = {.iov_len = n};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
+	memcpy(&part.iov_base, &bytes, sizeof(bytes)); /* sendmsg reads only */
+	if (n_fds > 0) {
+		struct cmsghdr *head;
+
+		message.msg_control = control.space;
+		message.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		head = CMSG_FIRSTHDR(&message);
+		head->cmsg_level = SOL_SOCKET;
+		head->cmsg_type = SCM_RIGHTS;
+		head->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		memcpy(CMSG_DATA(head), fds, n_fds * sizeof(int));
+	}
+	return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno
+								      : 0;
+}
+
+static void take_descriptors(struct msghdr *message, struct received *received)
+{
+	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head != NULL;
+		head = CMSG_NXTHDR(message, head)) {
+		size_t n = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (head->cmsg_level != SOL_SOCKET ||
+			head->cmsg_type != SCM_RIGHTS)
+			continue;
+		if (n > WIRE_FDS - received->n_fds)
+			n = WIRE_FDS - received->n_fds;
+		memcpy(received->fds + received->n_fds, CMSG_DATA(head),
+			n * sizeof(int));
+		received->n_fds += n;
+	}
+}
+
+/* The next message that is not a bell, by until_ns.  Bells of a session that is
+ * just being made tell nothing: its slots are looked at anyway. */
+static int receive(int fd, uint64_t until_ns, struct received *ret)
+{
+	for (;;) {
+		union {
+			struct cmsghdr align;
+			char space[CMSG_SPACE(WIRE_FDS * sizeof(int))];
+		} control;
+		struct iovec part = {&ret->message, sizeof(ret->message)};
+		struct msghdr message = {.msg_iov = &part,
+			.msg_iovlen = 1,
+			.msg_control = control.space,
+			.msg_controllen = sizeof(control.space)};
+		struct pollfd ready = {.fd = fd, .events = POLLIN};
+		uint64_t now = now_ns();
+		ssize_t n;
+
+		if (now >= until_ns)
+			return -ETIMEDOUT;
+		if (poll(&ready, 1, (int)((until_ns - now) / 1000000u) + 1) <=
+			0)
+			continue;
+		n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			continue;
+		if (n <= 0)
+			return n == 0 ? -ECONNRESET : -errno;
+		ret->n_fds = 0;
+		take_descriptors(&message, ret);
+		ret->bytes = (size_t)n;
+		if (n > 1)
+			return 0;
+		close_fds(ret->fds, ret->n_fds);
+	}
+}
+
+/* Is it the expected message?  Otherwise the error that it means. */
+static int judge(const struct received *received, enum wire_type type,
+	size_t bytes, size_t n_fds)
+{
+	const struct wire_head *head = &received->message.head;
+	const struct wire_refused *refused = &received->message.refused;
+
+	if (received->bytes < sizeof(*head) || head->magic != WIRE_MAGIC)
+		return fail(-EPROTO, "the socket's other end is not rgovd");
+	if (head->type == WIRE_REFUSED && received->bytes == sizeof(*refused)) {
+		(void)fail(0, "rgovd refused: %.*s", SHM_MESSAGE_BYTES - 1,
+			refused->text);
+		switch (refused->reason) {
+		case WIRE_BAD_LAYOUT:
+			return -EPROTO;
+		case WIRE_NOT_ALLOWED:
+			return -EACCES;
+		case WIRE_IS_DRAINING:
+			return -ECONNREFUSED;
+		case WIRE_NO_MEMORY:
+			return -ENOMEM;
+		case WIRE_TOO_MANY_SESSIONS:
+			return -EUSERS;
+		default:
+			return -ESTALE;
+		}
+	}
+	if (head->layout_version != SHM_LAYOUT_VERSION ||
+		head->layout_hash != shm_layout_hash())
+		return fail(-EPROTO,
+			"layout of rgovd: expected version %d (%016llx), found "
+			"%u (%016llx); restart every process with the same "
+			"release",
+			SHM_LAYOUT_VERSION,
+			(unsigned long long)shm_layout_hash(),
+			head->layout_version,
+			(unsigned long long)head->layout_hash);
+	if (head->type != type || received->bytes != bytes ||
+		received->n_fds != n_fds)
+		return fail(-EPROTO,
+			"rgovd: expected message %d with %zu descriptors, "
+			"found "
+			"%u with %zu",
+			(int)type, n_fds, head->type, received->n_fds);
+	return 0;
+}
+
+/* Sends a request and takes its answer. */
+static int exchange(int fd, const void *bytes, size_t n, const int *fds,
+	size_t n_fds, uint64_t until_ns, struct received *ret)
+{
+	int rc = send_message(fd, bytes, n, fds, n_fds);
+
+	ret->n_fds = 0;
+	if (until_ns < now_ns() + ANSWER_NS)
+		until_ns = now_ns() + ANSWER_NS;
+	return rc < 0 ? rc : receive(fd, until_ns, ret);
+}
+
+/* ------------------------------------------------------------ mappings */
+
+static void *map_file(int fd, size_t bytes, int protection)
+{
+	void *base = mmap(NULL, bytes, protection, MAP_SHARED, fd, 0);
+
+	if (base == MAP_FAILED)
+		return NULL;
+	/* A child must not write into its parent's slots; and for a child
+	 * without a mapping a touched one is a clean crash, never a theft. */
+	(void)madvise(base, bytes, MADV_DONTFORK);
+	return base;
+}
+
+static void point_into(struct session *session)
+{
+	session->client_slots =
+		client_slots(session->client, &session->client_shape);
+	session->texts = client_texts(session->client, &session->client_shape);
+	session->ring = client_ring(session->client, &session->client_shape);
+	session->daemon_slots =
+		daemon_slots(session->daemon, &session->daemon_shape);
+}
+
+static int map_files(struct session *session)
+{
+	session->client = map_file(session->fds[WIRE_FD_CLIENT_CONTROL],
+		session->client_shape.total_bytes, PROT_READ | PROT_WRITE);
+	session->daemon = map_file(session->fds[WIRE_FD_DAEMON_CONTROL],
+		session->daemon_shape.total_bytes, PROT_READ);
+	if (session->client == NULL || session->daemon == NULL)
+		return fail(-ENOMEM, "cannot map the session: %s",
+			strerrordesc_np(errno));
+	point_into(session);
+	return 0;
+}
+
+static void sign_header(struct session *session)
+{
+	struct client_header *header = session->client;
+
+	header->layout_version = SHM_LAYOUT_VERSION;
+	header->layout_hash = shm_layout_hash();
+	header->slots = session->client_shape.slots;
+	store_release(header->magic, SHM_CLIENT_MAGIC);
+}
+
+/* ------------------------------------------------------------ life */
+
+static struct session *allocate(uint32_t slots)
+{
+	struct session *session = calloc(1, sizeof(*session));
+
+	if (session == NULL)
+		return NULL;
+	session->socket = -1;
+	for (int i = 0; i < WIRE_REATTACH_FDS; i++)
+		session->fds[i] = -1;
+	session->client_shape = client_shape(slots);
+	session->daemon_shape = daemon_shape(slots);
+	session->slots = calloc(slots, sizeof(*session->slots));
+	session->free_slots = calloc(slots, sizeof(*session->free_slots));
+	if (session->slots == NULL || session->free_slots == NULL) {
+		session_free(session);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < slots; i++)
+		session->free_slots[i] = slots - 1 - i;
+	session->n_free = slots;
+	return session;
+}
+
+/* Takes over the descriptors of a WELCOME. */
+static int adopt(struct received *received, int socket, struct session **ret)
+{
+	const struct wire_welcome *welcome = &received->message.welcome;
+	const struct wire_mapped mapped = {head_of(WIRE_MAPPED)};
+	struct session *session;
+	int rc;
+
+	if (welcome->slots < SHM_SLOTS_MIN || welcome->slots > SHM_SLOTS_MAX)
+		return fail(-EPROTO, "rgovd: expected 1 to %d slots, found %u",
+			SHM_SLOTS_MAX, welcome->slots);
+	session = allocate(welcome->slots);
+	if (session == NULL)
+		return fail(-ENOMEM, "no memory for a session");
+	memcpy(session->id, welcome->session_id, sizeof(session->id));
+	memcpy(session->fds, received->fds, sizeof(session->fds));
+	(void)board_map(received->fds[WIRE_FD_BOARD], &session->board);
+	(void)close(received->fds[WIRE_FD_BOARD]);
+	received->n_fds = 0;
+	rc = map_files(session);
+	if (rc == 0) {
+		sign_header(session);
+		rc = send_message(socket, &mapped, sizeof(mapped), NULL, 0);
+	}
+	if (rc < 0) {
+		session_free(session);
+		return rc;
+	}
+	session->socket = socket;
+	*ret = session;
+	return 0;
+}
+
+static int register_over(int socket, const struct session_target *target,
+	uint64_t until_ns, struct session **ret_session)
+{
+	struct wire_hello hello = {
+		.head = head_of(WIRE_HELLO), .slots = target->slots};
+	struct received received;
+	int rc;
+
+	label(hello.app, target->app);
+	rc = exchange(
+		socket, &hello, sizeof(hello), NULL, 0, until_ns, &received);
+	if (rc < 0)
+		return rc;
+	rc = judge(
+		&received, WIRE_WELCOME, sizeof(struct wire_welcome), WIRE_FDS);
+	if (rc == 0)
+		rc = adopt(&received, socket, ret_session);
+	close_fds(received.fds, received.n_fds);
+	return rc;
+}
+
+static int reattach_over(int socket, const struct session *session,
+	const struct session_target *target, uint64_t until_ns,
+	struct session_link *ret_link)
+{
+	struct wire_reattach reattach = {.head = head_of(WIRE_REATTACH),
+		.slots = session->client_shape.slots};
+	struct received received;
+	int rc;
+
+	label(reattach.app, target->app);
+	memcpy(reattach.session_id, session->id, sizeof(reattach.session_id));
+	rc = exchange(socket, &reattach, sizeof(reattach), session->fds,
+		WIRE_REATTACH_FDS, until_ns, &received);
+	if (rc < 0)
+		return rc;
+	rc = judge(
+		&received, WIRE_REATTACHED, sizeof(struct wire_reattached), 1);
+	if (rc == 0) {
+		ret_link->board = NULL;
+		(void)board_map(received.fds[0], &ret_link->board);
+		ret_link->socket = socket;
+	}
+	close_fds(received.fds, received.n_fds);
+	return rc;
+}
+
+/* Connects and speaks until it works, is refused, or the time is up. */
+static int reach(const struct session_target *target, uint64_t until_ns,
+	const struct session *old, struct session **ret_session,
+	struct session_link *ret_link)
+{
+	uint64_t pause = RETRY_FIRST_NS;
+
+	for (;;) {
+		int rc = connect_once(target->socket_path);
+
+		if (rc >= 0) {
+			int fd = rc;
+
+			rc = old ? reattach_over(
+					   fd, old, target, until_ns, ret_link)
+				 : register_over(
+					   fd, target, until_ns, ret_session);
+			if (rc == 0)
+				return 0;
+			(void)close(fd);
+			if (rc == -ETIMEDOUT)
+				return fail(-ECONNREFUSED,
+					"rgovd at %s does not answer",
+					target->socket_path);
+			if (!is_worth_a_retry(rc))
+				return rc;
+		} else if (!is_worth_a_retry(rc)) {
+			return rc == -EINVAL
+				       ? rc
+				       : cannot_reach(target->socket_path, rc);
+		}
+		if (now_ns() >= until_ns)
+			return cannot_reach(target->socket_path, rc);
+		pause_ns(pause, until_ns);
+		pause = pause * 2 < RETRY_LAST_NS ? pause * 2 : RETRY_LAST_NS;
+	}
+}
+
+int session_open(const struct session_target *target, uint64_t until_ns,
+	struct session **ret_session)
+{
+	return reach(target, until_ns, NULL, ret_session, NULL);
+}
+
+int session_reconnect(const struct session *session,
+	const struct session_target *target, uint64_t until_ns,
+	struct session_link *ret_link)
+{
+	return reach(target, until_ns, session, NULL, ret_link);
+}
+
+void session_install(struct session *session, const struct session_link *link)
+{
+	if (session->socket >= 0)
+		(void)close(session->socket);
+	session->socket = link->socket;
+	if (link->board != NULL) {
+		board_close(session->board);
+		session->board = link->board;
+	}
+	/* Whoever published while the old socket was dead could not ring. */
+	session_ring(session);
+}
+
+int session_ask(const char *socket_path, enum wire_verb verb, uint64_t until_ns,
+	char *ret_text, size_t bytes)
+{
+	struct wire_admin admin = {.head = head_of(WIRE_ADMIN), .verb = verb};
+	struct received received;
+	int fd = connect_once(socket_path);
+	int rc;
+
+	if (fd < 0)
+		return cannot_reach(socket_path, fd);
+	rc = exchange(fd, &admin, sizeof(admin), NULL, 0, until_ns, &received);
+	if (rc == 0)
+		rc = judge(
+			&received, WIRE_ANSWER, sizeof(struct wire_answer), 0);
+	if (rc == 0) {
+		const struct wire_answer *answer = &received.message.answer;
+
+		(void)snprintf(ret_text, bytes, "%.*s",
+			(int)sizeof(answer->text) - 1, answer->text);
+		rc = answer->failed ? fail(-EINVAL, "%s", ret_text) : 0;
+	}
+	close_fds(received.fds, received.n_fds);
+	(void)close(fd);
+	return rc == -ETIMEDOUT
+		       ? fail(-ECONNREFUSED, "rgovd at %s does not answer",
+				 socket_path)
+		       : rc;
+}
+
+bool session_is_cut_off(const struct session *session)
+{
+	char byte;
+	ssize_t n;
+
+	if (session->socket < 0)
+		return true;
+	n = recv(session->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+void session_ring(const struct session *session)
+{
+	if (session->socket >= 0)
+		(void)send(session->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void close_descriptors(struct session *session)
+{
+	if (session->socket >= 0)
+		(void)close(session->socket);
+	session->socket = -1;
+	close_fds(session->fds, WIRE_REATTACH_FDS);
+}
+
+static void free_memory(struct session *session)
+{
+	free(session->slots);
+	free(session->free_slots);
+	free(session);
+}
+
+void session_free(struct session *session)
+{
+	if (session == NULL)
+		return;
+	close_descriptors(session);
+	if (session->client != NULL)
+		(void)munmap(
+			session->client, session->client_shape.total_bytes);
+	if (session->daemon != NULL)
+		(void)munmap(
+			session->daemon, session->daemon_shape.total_bytes);
+	board_close(session->board);
+	free_memory(session);
+}
+
+void session_forget(struct session *session)
+{
+	close_descriptors(session);
+	board_close(session->board);
+	free_memory(session);
+}
+
+/* ------------------------------------------------------------ slots */
+
+/* Takes back the abandoned slots whose end has come. */
+static void sweep_abandoned(struct session *session)
+{
+	for (uint32_t i = 0; i < session->client_shape.slots; i++) {
+		if (session->slots[i].use == SLOT_ABANDONED &&
+			session_has_answer(session, i))
+			session_release_slot(session, i);
+	}
+}
+
+int session_take_slot(struct session *session, uint32_t *ret_slot)
+{
+	if (session->n_abandoned > 0)
+		sweep_abandoned(session);
+	if (session->n_free == 0)
+		return fail(-EAGAIN, "all %u slots of this process are taken",
+			session->client_shape.slots);
+	*ret_slot = session->free_slots[--session->n_free];
+	session->slots[*ret_slot].use = SLOT_FILLING;
+	return 0;
+}
+
+void session_release_slot(struct session *session, uint32_t slot)
+{
+	if (session->slots[slot].use == SLOT_ABANDONED)
+		session->n_abandoned--;
+	session->slots[slot].use = SLOT_FREE;
+	session->free_slots[session->n_free++] = slot;
+}
+
+bool session_command(
+	struct session *session, uint32_t slot, enum shm_command command)
+{
+	uint32_t word = shm_word(session->slots[slot].generation, command);
+	uint64_t mask = session->client_shape.ring_entries - 1;
+
+	/* Killed before C1: nothing was said.  Between C1 and C2: the word is
+	 * the truth, but its hint is missing; nobody lives who waits for it. */
+	store_release(session->client_slots[slot].word, word); /* C1 -> D1 */
+	/* Relaxed: C2 publishes it. */
+	store_relaxed(session->ring[session->tail & mask],
+		SHM_RING_ENTRY(slot, word));
+	session->tail++;
+	return wake_publish_tail(
+		session->client, session->daemon, session->tail);
+}
