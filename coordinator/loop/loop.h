@@ -51,9 +51,12 @@ struct loop_timer {
 /*
  * LOOP_AUTO takes io_uring where the kernel lets it (containers often do not)
  * and epoll otherwise.  Asked for by name, an engine that is refused is an
- * error: -errno.
+ * error: -errno.  The thread that creates a loop is the one that steps it.
  */
 int loop_create(enum loop_engine engine, struct loop **ret_loop);
+
+/* Not from inside a callback.  Watches and timers still set are forgotten, no
+ * descriptor of theirs is closed.  NULL is fine. */
 void loop_free(struct loop *loop);
 
 /* "io_uring" or "epoll" */
@@ -67,23 +70,34 @@ const char *loop_engine_name(const struct loop *loop);
 int loop_watch(struct loop *loop, struct loop_watch *watch, int fd,
 	unsigned int events, loop_watch_fn *ready, void *owner);
 
-/* Asks for other events from now on; 0 keeps the watch but pauses it. */
+/* Asks for other events from now on; 0 keeps the watch but pauses it: then
+ * not even a hang-up is told.  0 or -errno; on failure nothing has changed. */
 int loop_watch_change(
 	struct loop *loop, struct loop_watch *watch, unsigned int events);
 
-/* After it, the callback is not called again.  A zero watch is fine. */
+/*
+ * After it, the callback is not called again.  A zero watch is fine.  The
+ * descriptor may be closed at once; what a close means to the other side may
+ * have to wait for the next loop_step().
+ */
 void loop_unwatch(struct loop *loop, struct loop_watch *watch);
 
-/* Sets or moves the timer: once, at at_ns (CLOCK_MONOTONIC) or soon after. */
-int loop_timer_set(struct loop *loop, struct loop_timer *timer,
-	uint64_t at_ns, loop_timer_fn *expired, void *owner);
+/*
+ * Sets or moves the timer: once, at at_ns (CLOCK_MONOTONIC) or soon after; set
+ * from a timer's callback, in the next step at the earliest.  0 or -ENOMEM,
+ * the latter never for a timer that is set.  Clearing one that is not set is
+ * fine.
+ */
+int loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t at_ns,
+	loop_timer_fn *expired, void *owner);
 void loop_timer_clear(struct loop *loop, struct loop_timer *timer);
 
 /*
  * Runs the callbacks of all that is ready and of all timers that are due; when
  * there is none, sleeps until there is one, but not past until_ns (0: does
  * not sleep at all, and costs no system call where the engine can look without
- * one; UINT64_MAX: no limit).  An interrupted sleep (EINTR) is an ordinary return.
+ * one; UINT64_MAX: no limit).  An interrupted sleep (EINTR) is an ordinary
+ * return.  Descriptors come before timers.  Not from inside a callback.
  * Returns the number of callbacks run, or -errno when the engine is broken.
  */
 int loop_step(struct loop *loop, uint64_t until_ns);
