@@ -462,9 +462,9 @@ static void survives_signals(void)
 	setitimer(ITIMER_REAL, &soon, NULL);
 	/* The ring of an earlier test, torn down by the kernel in its own
 	 * time, may interrupt one sleep more. */
-	do
+	do {
 		CU_ASSERT_EQUAL(loop_step(loop, UINT64_MAX), 0);
-	while (alarms == 0);
+	} while (alarms == 0);
 	setitimer(ITIMER_REAL, &never, NULL);
 	sigaction(SIGALRM, &before, NULL);
 }
