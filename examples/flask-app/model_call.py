@@ -1,0 +1,63 @@
+"""What the application wants from a way to the model: ask(), stats(), and
+errors that say what to tell the user.  The two ways are with_rgov.py and
+direct.py; only the one that is used is imported.
+"""
+
+import dataclasses
+
+
+class Busy(Exception):
+    """Too much is asked for at the moment: 429."""
+
+    def __init__(self, why, retry_after_s=None):
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+
+
+class Away(Exception):
+    """Nobody can perform the call now: 503."""
+
+    def __init__(self, why, retry_after_s=None):
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+
+
+class Late(Exception):
+    """The time for this request is over: 504."""
+
+
+class TooLarge(Exception):
+    """It can never fit: 413."""
+
+
+class Refused(Exception):
+    """The provider answered an error that no retry changes: 502."""
+
+
+@dataclasses.dataclass
+class Reply:
+    text: str
+    input_tokens: int
+    output_tokens: int
+    execution_s: float  # of the attempt that succeeded
+    attempts: int
+    request_id: str
+
+
+def first_text(message):
+    """The text of a Messages reply; a reply without one is a Refused."""
+    try:
+        return "".join(part["text"] for part in message["content"]
+                       if part.get("type") == "text")
+    except (TypeError, KeyError, AttributeError):
+        raise Refused("the reply holds no text") from None
+
+
+def choose(strategy):
+    if strategy == "rgov":
+        import with_rgov
+        return with_rgov
+    if strategy == "direct":
+        import direct
+        return direct
+    raise SystemExit(f"STRATEGY is {strategy!r}; it can be rgov or direct")
