@@ -47,4 +47,17 @@ static void run_under(enum loop_engine engine, void (*test)(void))
 		CU_ASSERT(condition);                                          \
 	} while (0)
 
+/*
+ * Sleeps until then, in which time nothing may be told.  A sleep may be
+ * interrupted, also by the ring of an earlier test, which the kernel tears
+ * down in its own time.
+ */
+#define STEP_IN_SILENCE(until_ns)                                              \
+	do {                                                                   \
+		uint64_t silent_ns = (until_ns);                               \
+		do {                                                           \
+			CU_ASSERT_EQUAL(loop_step(loop, silent_ns), 0);        \
+		} while (loop_now_ns() < silent_ns);                           \
+	} while (0)
+
 #endif

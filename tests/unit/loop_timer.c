@@ -92,16 +92,15 @@ static void moves_and_clears(void)
 }
 ENGINES(moves_and_clears)
 
-/* A sleep ends at its timer, not before it and not at until_ns. */
+/* A sleep ends at its timer, not before it. */
 static void ends_the_sleep(void)
 {
 	struct numbered timer = {0};
 	uint64_t at_ns = soon() + 3 * MS_NS + 217000;
 
 	set(&timer, at_ns);
-	CU_ASSERT_EQUAL(loop_step(loop, UINT64_MAX), 1);
+	STEP_UNTIL(expired_count == 1);
 	CU_ASSERT(loop_now_ns() >= at_ns);
-	CU_ASSERT_EQUAL(expired_count, 1);
 }
 ENGINES(ends_the_sleep)
 
@@ -113,8 +112,7 @@ static void sleeps_until(void)
 	struct numbered timer = {0};
 
 	set(&timer, until_ns + 3600 * SECOND_NS);
-	CU_ASSERT_EQUAL(loop_step(loop, until_ns), 0);
-	CU_ASSERT(loop_now_ns() >= until_ns);
+	STEP_IN_SILENCE(until_ns);
 	CU_ASSERT_EQUAL(loop_step(loop, 1), 0); /* long past: no sleep */
 	CU_ASSERT_EQUAL(expired_count, 0);
 	loop_timer_clear(loop, &timer.timer);
