@@ -1,7 +1,8 @@
 /*
  * The policy: which request may start now.  It DECIDES and does nothing else:
  * no clock (now_ns is an argument, CLOCK_MONOTONIC or virtual), no I/O, no
- * shared memory, no logging.  rgovd, the unit tests and rgov-plan link it alike.
+ * shared memory, no logging.  rgovd, the unit tests and rgov-plan link it
+ * alike.
  *
  * The life of a request here; policy_* is the only one to move it:
  *
@@ -20,9 +21,14 @@
 struct policy;
 struct policy_lane; /* opaque here: lane.c */
 struct policy_user; /* opaque here: user.c */
+struct seat;        /* private: order.h */
 
-enum policy_class { POLICY_INTERACTIVE, POLICY_NORMAL, POLICY_BATCH,
-	POLICY_CLASSES };
+enum policy_class {
+	POLICY_INTERACTIVE,
+	POLICY_NORMAL,
+	POLICY_BATCH,
+	POLICY_CLASSES
+};
 
 /* ------------------------------------------------------------ settings */
 
@@ -35,38 +41,43 @@ struct policy_model {
 	uint64_t tokens_per_day;
 	uint32_t max_concurrent;
 	uint32_t default_max_tokens; /* for a request that names no maximum */
-	double output_burndown;	     /* settled output counts this many times */
+	double output_burndown; /* settled output counts this many times; 0: 1
+				 */
 	bool reserve_with_burndown;
 };
 
 /* A `user` block. */
 struct policy_user_rule {
-	const char *pattern; /* fnmatch(3) */
-	double weight;	     /* above 0 */
+	const char *pattern;     /* fnmatch(3) */
+	double weight;           /* above 0 */
 	uint32_t max_concurrent; /* 0: the general one */
-	uint32_t max_queued;	 /* 0: the general one */
+	uint32_t max_queued;     /* 0: the general one */
 };
 
 struct policy_config {
-	uint32_t max_concurrent;      /* host-wide; 0: none */
-	uint32_t requests_per_minute; /* host-wide; 0: none */
+	uint32_t max_concurrent;        /* host-wide; 0: none */
+	uint32_t requests_per_minute;   /* host-wide; 0: none */
 	uint32_t max_requests_per_user; /* in flight; 0: none */
-	uint32_t max_queued_per_user;
-	uint32_t max_queued;
-	uint32_t max_lanes;
-	uint64_t minute_ns; /* the quota window: 60 s, less in tests */
-	uint64_t guard_ns;  /* kept free after the window */
-	uint64_t age_after_ns; /* in one class, then the next class up */
-	double batch_share;    /* of the concurrency; the rest batch cannot take */
+	uint32_t max_queued_per_user;   /* backing off included; 0: none */
+	uint32_t max_queued;            /* the same, host-wide; 0: none */
+	uint32_t max_lanes;             /* besides the default one; 0: none */
+	uint64_t minute_ns;    /* the quota window: 60 s, less in tests */
+	uint64_t guard_ns;     /* kept free after the window */
+	uint64_t age_after_ns; /* in one class, then the next class up; 0: never
+				*/
+	double batch_share; /* of the concurrency, host-wide and a lane's: batch
+			       takes no more, but always one; 0 or 1: all */
 
-	uint32_t max_attempts;
+	uint32_t max_attempts;      /* 0 or 1: no retries */
 	uint64_t throttle_base_ns;  /* 1 s */
 	uint64_t transient_base_ns; /* 50 ms */
 	uint64_t backoff_cap_ns;    /* 20 s */
 	uint64_t probe_ok_after_ns; /* 2 s */
-	uint32_t retry_budget;	    /* per lane: 500 */
+	uint32_t retry_budget;      /* per lane: 500; 0: none */
 
-	uint64_t seed; /* of the jitter */
+	/* Of the jitter and of the name hashes: random in production.  Same
+	 * seed and same calls, same trace. */
+	uint64_t seed;
 
 	const struct policy_model *models;
 	size_t n_models;
@@ -75,11 +86,15 @@ struct policy_config {
 };
 
 /* Copies what it needs.  -ENOMEM. */
-int policy_create(const struct policy_config *config, struct policy **ret_policy);
+int policy_create(
+	const struct policy_config *config, struct policy **ret_policy);
 
 /* New limits for what is decided from now on; windows, counters, queues and
- * running requests stay.  -ENOMEM leaves the old ones. */
-int policy_reconfigure(struct policy *policy, const struct policy_config *config);
+ * running requests stay (seed is not looked at again).  A request that the new
+ * limits make too large waits for a full bucket.  -ENOMEM leaves the old ones.
+ */
+int policy_reconfigure(
+	struct policy *policy, const struct policy_config *config);
 
 /* Every request must have left before. */
 void policy_free(struct policy *policy);
@@ -95,31 +110,35 @@ enum policy_state { POLICY_NEW, POLICY_QUEUED, POLICY_RUNNING, POLICY_BACKOFF };
 struct policy_request {
 	const char *model_id;
 	const char *user; /* 1 to 63 bytes, the fairness key */
-	const char *app;  /* the fairness key above it */
+	const char *app;  /* the fairness key above it; NULL is "" */
 	enum policy_class class;
-	uint64_t input_tokens;	/* estimate */
+	uint64_t input_tokens;  /* estimate */
 	uint64_t output_tokens; /* the maximum asked for; 0: not said */
-	uint64_t deadline_ns;	/* always set */
+	uint64_t deadline_ns;   /* always set */
 	bool is_permit;
 
 	/* Readable by the owner. */
 	enum policy_state state;
-	uint32_t attempts;	  /* admissions so far */
+	uint32_t attempts; /* admissions so far */
 	uint64_t enqueued_ns;
-	uint64_t admitted_ns;	  /* the last time */
+	uint64_t admitted_ns;     /* the last time */
 	struct policy_lane *lane; /* while not NEW */
 	struct policy_user *user_entry;
 
 	/* Private to policy/. */
 	struct {
-		struct policy_request *prev, *next;
+		struct policy_request *prev, *next;         /* its queue */
+		struct policy_request *age_prev, *age_next; /* its age list */
+		struct seat *seat;
 		uint64_t arrival;
-		uint64_t reserved_tokens;
-		double charged;
-		uint64_t not_before_ns;
+		uint64_t reserved_tokens; /* while RUNNING */
+		uint64_t charged; /* in the fairness account, while RUNNING */
+		uint64_t started_ns;
 		uint64_t epoch; /* of the lane's gate at admission */
+		uint64_t day;   /* of the reservation */
+		uint32_t deadline_place, due_place; /* in the heaps */
+		uint32_t retry_cost;                /* the last one paid */
 		uint32_t flags;
-		uint32_t place;
 		enum policy_class rank; /* after ageing */
 	} p;
 };
@@ -129,13 +148,15 @@ enum policy_refusal {
 	POLICY_QUEUE_FULL, /* host-wide */
 	POLICY_USER_LIMIT, /* the user's queue */
 	POLICY_TOO_LARGE,  /* can never fit its lane's tokens */
-	POLICY_LATE,	   /* the deadline has passed already */
+	POLICY_LATE,       /* the deadline has passed already */
 	POLICY_NO_MEMORY,
+	POLICY_LANE_CLOSED, /* policy_close_lane() until after its deadline */
 };
 
 /*
  * Puts the request in its queue (state QUEUED), or refuses: then nothing
- * changed and *ret_retry_after_ns is the predicted wait for a place (0: no use).
+ * changed and *ret_retry_after_ns is the predicted wait for a place (0: no
+ * use).
  */
 enum policy_refusal policy_enqueue(struct policy *policy,
 	struct policy_request *request, uint64_t now_ns,
@@ -143,14 +164,19 @@ enum policy_refusal policy_enqueue(struct policy *policy,
 
 /*
  * The next request that may start, with everything charged for it (state
- * RUNNING), or NULL; call until NULL.  Then *ret_next_ns is when to ask again even
- * if nothing else happens (UINT64_MAX: never).  O(log n) in queued users.
+ * RUNNING), or NULL; call until NULL.  Then *ret_next_ns is when to ask again
+ * even if nothing else happens (UINT64_MAX: never).  Ask again also after any
+ * of the other calls here.  O(log n) in queued users.
+ *
+ * Call policy_expire() until NULL before: a request past its deadline is never
+ * returned, and while one is queued the answer is NULL with *ret_next_ns = now.
  */
 struct policy_request *policy_admit(
 	struct policy *policy, uint64_t now_ns, uint64_t *ret_next_ns);
 
 /* The next queued or backing-off request whose deadline has passed: it has left
- * the queue (state NEW).  NULL: none; *ret_next_ns: the earliest deadline. */
+ * the queue (state NEW).  NULL: none; *ret_next_ns: the earliest deadline
+ * (UINT64_MAX: nothing is queued). */
 struct policy_request *policy_expire(
 	struct policy *policy, uint64_t now_ns, uint64_t *ret_next_ns);
 
@@ -159,14 +185,14 @@ struct policy_request *policy_expire(
  * as "now" since its admission, is stamped now_ns.  Permits: at admission.
  * Without it (nothing was sent), finish and retry give the place back.
  */
-void policy_started(struct policy *policy, struct policy_request *request,
-	uint64_t now_ns);
+void policy_started(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns);
 
 enum policy_outcome {
-	POLICY_DONE,	  /* answered, also with an error that no retry mends */
+	POLICY_DONE,      /* answered, also with an error that no retry mends */
 	POLICY_THROTTLED, /* by the provider, given up */
-	POLICY_LOST,	  /* time-out, ambiguous: keeps its reservation */
-	POLICY_UNUSED,	  /* never sent, or a permit not used */
+	POLICY_LOST,      /* time-out, ambiguous: keeps its reservation */
+	POLICY_UNUSED,    /* never sent, or a permit not used */
 };
 
 /* Tokens as the provider counted them; -1: unknown. */
@@ -177,19 +203,29 @@ struct policy_usage {
 	int64_t cache_write_tokens;
 };
 
-/* RUNNING -> NEW: settles the reservation (usage may be NULL), frees the
- * in-flight places.  A throttle reported by a permit closes the gate too. */
+/*
+ * RUNNING -> NEW: settles the reservation, frees the in-flight places.  DONE
+ * settles at `usage`; what it does not tell (NULL: nothing) at the reservation.
+ * THROTTLED and UNUSED give the tokens back; a throttle reported here, that
+ * policy_retry() was not told of, closes the gate too.
+ */
 void policy_finish(struct policy *policy, struct policy_request *request,
 	enum policy_outcome outcome, const struct policy_usage *usage,
 	uint64_t now_ns);
 
-enum policy_failure { POLICY_FAIL_THROTTLE, POLICY_FAIL_TRANSIENT };
+enum policy_failure {
+	POLICY_FAIL_THROTTLE,
+	POLICY_FAIL_TRANSIENT, /* answered with an error, or never sent */
+	POLICY_FAIL_LOST, /* the same, but ambiguous (time-out, reset): what it
+			     has reserved counts as used */
+};
 
 /*
- * An attempt failed.  True: the request is queued again at the head of its user's
- * queue, after its backoff (state BACKOFF, then admitted like any other).
- * False: no attempt, budget or time is left; the request is still RUNNING and the
- * caller finishes it.  A throttle closes the lane's gate either way.
+ * An attempt failed.  True: the request is queued again at the head of its
+ * user's queue, after its backoff (state BACKOFF, then admitted like any
+ * other). False: no attempt, budget or time is left; the request is still
+ * RUNNING and the caller finishes it.  A throttle closes the lane's gate either
+ * way.
  */
 bool policy_retry(struct policy *policy, struct policy_request *request,
 	enum policy_failure failure, uint64_t hint_ns, uint64_t now_ns);
@@ -197,32 +233,41 @@ bool policy_retry(struct policy *policy, struct policy_request *request,
 /* QUEUED or BACKOFF -> NEW: cancelled, or its client died. */
 void policy_remove(struct policy *policy, struct policy_request *request);
 
-/* The predicted wait of a queued request, from recent service; rough. */
+/* The predicted wait of a queued request, from limits and recent service;
+ * rough, at least 1 ms. */
 uint64_t policy_predict_ns(const struct policy *policy,
 	const struct policy_request *request, uint64_t now_ns);
 
-/* A daily-quota throttle: the lane is closed until until_ns (the day's turn). */
-void policy_close_lane(struct policy *policy, struct policy_lane *lane,
-	uint64_t until_ns);
+/* A daily-quota throttle: the lane is closed until until_ns (the day's turn),
+ * then one probe goes.  Requests whose deadline comes before are refused. */
+void policy_close_lane(
+	struct policy *policy, struct policy_lane *lane, uint64_t until_ns);
 
 /* ------------------------------------------------------------ recovery */
 
 /* A start made before a restart, found on the board: it counts in the
- * host's window and in its lane's (the lane is made where needed). */
+ * host's window and in its lane's (the lane is made where needed).  Any order;
+ * the order of the starts is cheapest.  -ENOMEM. */
 int policy_restore_start(struct policy *policy, const char *model_id,
 	uint64_t started_ns, uint64_t now_ns);
 
-/* The state was there but could not be read: every window counts as full
- * from now_ns on, also those of lanes still to come. */
+/* What a lane's tokens were at at_ns: its view's tokens_available and
+ * tokens_used_today.  -ENOMEM. */
+int policy_restore_tokens(struct policy *policy, const char *model_id,
+	int64_t available, int64_t used_today, uint64_t at_ns, uint64_t now_ns);
+
+/* The state was there but could not be read: every window that has a limit
+ * counts as full from now_ns on, every token bucket as empty, also those of
+ * lanes still to come. */
 void policy_restore_full(struct policy *policy, uint64_t now_ns);
 
 /*
  * A request that was running when the last rgovd died: RUNNING at once, charged
  * again in every limit whatever they say (never under-count), its start
- * stamped now_ns.
+ * stamped now_ns.  -ENOMEM: nothing changed.
  */
-int policy_restore_running(struct policy *policy,
-	struct policy_request *request, uint64_t now_ns);
+int policy_restore_running(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns);
 
 /* ------------------------------------------------------------ to look at */
 
@@ -231,9 +276,13 @@ struct policy_lane_view {
 	const char *pattern; /* its model block's; "" for none */
 	uint32_t running, running_peak, running_limit;
 	uint32_t queued, backing_off;
-	uint32_t starts, starts_peak, starts_limit; /* in the last window */
-	int64_t tokens_available;		    /* may be negative */
-	uint64_t tokens_limit;
+	/* In the last window, guard included; without a limit the count stops
+	 * at 65536. */
+	uint32_t starts, starts_peak, starts_limit;
+	int64_t tokens_available; /* may be negative; 0 without a limit */
+	uint64_t tokens_limit, tokens_reserved;
+	int64_t tokens_used_today;
+	uint64_t tokens_day_limit;
 	uint64_t admitted, done, throttled, lost, retries; /* totals */
 	uint32_t retry_budget_left;
 	bool gate_open;
@@ -245,14 +294,14 @@ struct policy_user_view {
 	uint32_t running, running_limit, queued, queued_limit;
 	double service, weight; /* tokens charged */
 	uint64_t admitted, done, refused;
-	uint64_t last_ns;
+	uint64_t last_ns; /* its last enqueue, admission or end */
 };
 
 struct policy_host_view {
 	uint32_t running, running_peak, running_limit;
 	uint32_t queued, queued_peak, queued_limit;
 	uint32_t starts, starts_peak, starts_limit;
-	uint32_t users; /* with something queued or running */
+	uint32_t users;              /* with something queued or running */
 	uint64_t oldest_enqueued_ns; /* 0: the queue is empty */
 };
 

@@ -1,0 +1,139 @@
+/* Who may start now. */
+#include "coordinator/policy/inside.h"
+
+#include <utlist.h>
+
+/* Asked again after this when memory for a stamp was short. */
+#define NO_MEMORY_NS UINT64_C(100000000)
+
+/* To the tail of its user's queue in the class above. */
+static void age_all(struct policy *policy, uint64_t now_ns)
+{
+	uint64_t after_ns = policy->settings->config.age_after_ns;
+	struct policy_request *request;
+
+	while ((request = age_due(&policy->age, after_ns, now_ns)) != NULL) {
+		age_leave(&policy->age, request);
+		order_leave(request);
+		request->p.rank--;
+		age_enter(&policy->age, request);
+		order_enter(request, false);
+	}
+}
+
+static bool is_at(uint32_t running, uint32_t limit)
+{
+	return limit != 0 && running >= limit;
+}
+
+static uint64_t host_wait(struct policy *policy, uint64_t now_ns)
+{
+	if (is_at(policy->running, policy->settings->config.max_concurrent))
+		return UINT64_MAX;
+	return window_wait(&policy->window, now_ns);
+}
+
+static bool is_batch_at_share(const struct policy *policy,
+	const struct policy_lane *lane, const struct policy_request *request)
+{
+	return request->p.rank == POLICY_BATCH &&
+	       (is_at(policy->batch_running, policy->batch_limit) ||
+		       is_at(lane->batch_running, lane->batch_limit));
+}
+
+/*
+ * When this request, the lane's first, may start: 0 now, else the time.  What
+ * stops it and would not stop every other one of the lane ends no later than
+ * the next ageing, which may put another one first.
+ */
+static uint64_t lane_wait(struct policy *policy, struct policy_lane *lane,
+	const struct policy_request *request, uint64_t now_ns)
+{
+	const struct policy_config *config = &policy->settings->config;
+	uint64_t wait_ns =
+		gate_wait(&lane->gate, config->probe_ok_after_ns, now_ns);
+
+	if (wait_ns != 0)
+		return wait_ns;
+	if (is_at(lane->running, lane->max_concurrent))
+		return UINT64_MAX;
+	wait_ns = window_wait(&lane->window, now_ns);
+	if (wait_ns != 0)
+		return wait_ns;
+	if (is_batch_at_share(policy, lane, request))
+		return age_next_ns(&policy->age, config->age_after_ns);
+	wait_ns = tokens_wait(
+		&lane->tokens, lane_reservation(lane, request), now_ns);
+	if (wait_ns == 0)
+		return 0;
+	return earlier(
+		wait_ns, age_next_ns(&policy->age, config->age_after_ns));
+}
+
+/*
+ * The best class first; between lanes with the same one, the lane that was
+ * served least recently: `ready` is in that order.
+ */
+static struct policy_request *pick(
+	struct policy *policy, uint64_t now_ns, uint64_t *next_ns)
+{
+	struct policy_request *best = NULL;
+	struct policy_lane *lane;
+
+	DL_FOREACH (policy->ready, lane) {
+		struct policy_request *first = order_first(lane);
+		uint64_t wait_ns;
+
+		if (best != NULL && first->p.rank >= best->p.rank)
+			continue;
+		wait_ns = lane_wait(policy, lane, first, now_ns);
+		if (wait_ns == 0)
+			best = first;
+		else
+			*next_ns = earlier(*next_ns, wait_ns);
+		if (best != NULL && best->p.rank == POLICY_INTERACTIVE)
+			break;
+	}
+	return best;
+}
+
+/* The lane has had its turn. */
+static void rotate(struct policy *policy, struct policy_lane *lane)
+{
+	if (!lane->is_ready || lane->next == NULL)
+		return;
+	DL_DELETE(policy->ready, lane);
+	DL_APPEND(policy->ready, lane);
+}
+
+struct policy_request *policy_admit(
+	struct policy *policy, uint64_t now_ns, uint64_t *ret_next_ns)
+{
+	struct policy_request *request;
+
+	now_ns = policy_clock(policy, now_ns);
+	*ret_next_ns = now_ns;
+	if (heap_first_key(&policy->deadlines) <= now_ns)
+		return NULL; /* policy_expire() has the word first */
+	place_wake_due(policy, now_ns);
+	age_all(policy, now_ns);
+	*ret_next_ns = heap_first_key(&policy->due);
+	if (policy->ready == NULL)
+		return NULL;
+	*ret_next_ns = host_wait(policy, now_ns);
+	if (*ret_next_ns != 0)
+		return NULL;
+	*ret_next_ns = heap_first_key(&policy->due);
+	request = pick(policy, now_ns, ret_next_ns);
+	if (request == NULL)
+		return NULL;
+	if (window_reserve(&policy->window) != 0 ||
+		window_reserve(&request->lane->window) != 0) {
+		*ret_next_ns = now_ns + NO_MEMORY_NS;
+		return NULL;
+	}
+	place_run(policy, request, now_ns);
+	rotate(policy, request->lane);
+	*ret_next_ns = now_ns;
+	return request;
+}

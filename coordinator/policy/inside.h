@@ -1,0 +1,105 @@
+/*
+ * The policy as its own files see it.  Nobody outside policy/ includes this.
+ */
+#ifndef COORDINATOR_POLICY_INSIDE_H
+#define COORDINATOR_POLICY_INSIDE_H
+
+#include "coordinator/policy/age.h"
+#include "coordinator/policy/heap.h"
+#include "coordinator/policy/lane.h"
+#include "coordinator/policy/names.h"
+#include "coordinator/policy/policy.h"
+#include "coordinator/policy/settings.h"
+#include "coordinator/policy/user.h"
+#include "coordinator/policy/window.h"
+
+/* p.flags */
+enum {
+	POLICY_STARTED = 1 << 0, /* its place in the windows is stamped */
+	POLICY_COUNTED = 1 << 1, /* its throttle is known already */
+};
+
+struct policy {
+	struct settings *settings;
+	uint64_t now_ns; /* the latest seen */
+	uint64_t arrivals;
+	uint64_t jitter; /* state of the generator */
+	uint64_t hash_key[2];
+
+	struct window window;
+	uint64_t full_from_ns, full_until_ns; /* policy_restore_full */
+	uint32_t batch_limit;
+	uint64_t hold_ns; /* how long a request runs, smoothed; 0: unknown */
+	uint32_t running, running_peak, batch_running;
+	uint32_t queued, queued_peak; /* backing off too */
+
+	struct names lane_names, app_names, user_names;
+	struct policy_lane **lanes; /* from templates */
+	size_t n_lanes, lanes_room;
+	struct policy_lane *fallback; /* the default lane */
+	struct policy_lane *ready; /* somebody in order; least recent first */
+
+	struct policy_user *active, *idle; /* idle: most recent first */
+	uint32_t n_active, n_idle;
+
+	struct heap deadlines; /* queued and backing off */
+	struct heap due;       /* backing off, by not_before_ns */
+	struct age age;
+};
+
+/* Takes in a now_ns; it never runs backwards in here. */
+static inline uint64_t policy_clock(struct policy *policy, uint64_t now_ns)
+{
+	if (now_ns > policy->now_ns)
+		policy->now_ns = now_ns;
+	return policy->now_ns;
+}
+
+static inline uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
+{
+	return a_ns < b_ns ? a_ns : b_ns;
+}
+
+/* ------------------------------------------------ place.c: moves a request */
+
+/* Room for one more request in whatever heap it may come to.  -ENOMEM. */
+int place_reserve(struct policy *policy);
+/* Gives a NEW request its lane, user and seat.  -ENOMEM. */
+int place_adopt(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns);
+/* NEW -> QUEUED. */
+void place_enter(struct policy *policy, struct policy_request *request);
+/* -> NEW: no lane and no user any more. */
+void place_forget(struct policy *policy, struct policy_request *request);
+/* Out of the order or the backoff, for good (NEW). */
+void place_drop(struct policy *policy, struct policy_request *request);
+/* -> RUNNING, charging every limit whatever it says. */
+void place_run(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns);
+/* RUNNING -> nowhere: gives the in-flight places back, settles the tokens at
+ * `used` and the fairness account at `cost`; the caller decides the state. */
+void place_stop(struct policy *policy, struct policy_request *request,
+	uint64_t used, uint64_t cost, uint64_t now_ns);
+/* -> BACKOFF until then. */
+void place_back_off(struct policy *policy, struct policy_request *request,
+	uint64_t not_before_ns);
+/* BACKOFF -> QUEUED for each whose time has come. */
+void place_wake_due(struct policy *policy, uint64_t now_ns);
+
+/* --------------------------------------------------- retry.c: shared parts */
+
+/* The lane's gate hears of a throttle; how long the request has to wait. */
+uint64_t retry_throttled(struct policy *policy, struct policy_request *request,
+	uint64_t hint_ns, uint64_t now_ns);
+/* A success: what the budget gets back. */
+void retry_refund(const struct policy_request *request);
+
+/* ------------------------------------- predict.c: waits for a place in a queue
+ */
+
+/* In the user's; in the host's. */
+uint64_t predict_place_ns(const struct policy *policy,
+	const struct policy_request *request, uint64_t now_ns);
+uint64_t predict_host_ns(const struct policy *policy);
+
+#endif

@@ -1,0 +1,229 @@
+/* Lanes: found by model id, made from templates, given up when not needed. */
+#include "coordinator/policy/lane.h"
+
+#include "coordinator/policy/inside.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+struct policy_lane *lane_create(struct policy *policy, const char *name,
+	const struct policy_model *model, uint64_t now_ns)
+{
+	size_t size = strlen(name) + 1;
+	struct policy_lane *lane = calloc(1, sizeof(*lane) + size);
+
+	if (lane == NULL)
+		return NULL;
+	memcpy(lane->name, name, size);
+	lane->policy = policy;
+	if (window_init(&lane->window, 0, 0) != 0) {
+		free(lane);
+		return NULL;
+	}
+	lane_configure(lane, model, now_ns);
+	lane->retry_left = lane->retry_budget;
+	if (now_ns < policy->full_until_ns) {
+		lane->window.full_until_ns = policy->full_until_ns;
+		lane->tokens.level = 0;
+		lane->tokens.stamp_ns = policy->full_from_ns;
+	}
+	return lane;
+}
+
+void lane_free(struct policy_lane *lane)
+{
+	if (lane == NULL)
+		return;
+	assert(!lane->is_ready && lane->running == 0);
+	user_leave_lane(lane);
+	for (int class = 0; class < POLICY_CLASSES; class ++)
+		heap_fini(&lane->ranks[class].teams);
+	window_fini(&lane->window);
+	free(lane);
+}
+
+static void set_retry_budget(struct policy_lane *lane, uint32_t budget)
+{
+	if (budget > lane->retry_budget)
+		lane->retry_left += budget - lane->retry_budget;
+	lane->retry_budget = budget;
+	if (lane->retry_left > budget)
+		lane->retry_left = budget;
+}
+
+void lane_configure(struct policy_lane *lane, const struct policy_model *model,
+	uint64_t now_ns)
+{
+	static const struct policy_model no_limits;
+	const struct settings *settings = lane->policy->settings;
+	const struct policy_config *config = &settings->config;
+	const struct policy_model *limits = model ? model : &no_limits;
+
+	lane->model = model;
+	window_set(&lane->window, limits->requests_per_minute,
+		config->minute_ns + config->guard_ns);
+	tokens_set(&lane->tokens, limits->tokens_per_minute,
+		limits->tokens_per_day, config->minute_ns, now_ns);
+	lane->max_concurrent = limits->max_concurrent;
+	lane->batch_limit =
+		settings_batch_limit(settings, limits->max_concurrent);
+	set_retry_budget(lane, config->retry_budget);
+}
+
+static struct policy_lane *find(
+	const struct policy *policy, uint64_t hash, const char *name)
+{
+	uint64_t cursor = hash;
+	struct policy_lane *lane;
+
+	while ((lane = names_next(&policy->lane_names, hash, &cursor)) != NULL)
+		if (strcmp(lane->name, name) == 0)
+			break;
+	return lane;
+}
+
+/* Nothing would be forgotten with it that still limits anything. */
+static bool is_spent(const struct policy_lane *lane, uint64_t now_ns)
+{
+	const struct tokens *tokens = &lane->tokens;
+
+	return lane->running == 0 && lane->queued == 0 &&
+	       lane->backing_off == 0 && !lane->gate.is_closed &&
+	       window_count(&lane->window, now_ns) == 0 &&
+	       tokens_available(tokens, now_ns) >= (int64_t)tokens->limit &&
+	       (tokens->day_limit == 0 ||
+		       tokens_used_today(tokens, now_ns) <= 0);
+}
+
+/* Makes room for one more lane; false: there is none. */
+static bool make_room(struct policy *policy, uint64_t now_ns)
+{
+	uint32_t max_lanes = policy->settings->config.max_lanes;
+
+	if (max_lanes == 0 || policy->n_lanes < max_lanes)
+		return true;
+	for (size_t i = 0; i < policy->n_lanes; i++) {
+		struct policy_lane *lane = policy->lanes[i];
+
+		if (!is_spent(lane, now_ns))
+			continue;
+		names_remove(&policy->lane_names, lane->hash, lane);
+		policy->lanes[i] = policy->lanes[--policy->n_lanes];
+		lane_free(lane);
+		return true;
+	}
+	return false;
+}
+
+static int add(struct policy *policy, struct policy_lane *lane)
+{
+	if (policy->n_lanes == policy->lanes_room) {
+		size_t room = policy->lanes_room ? 2 * policy->lanes_room : 8;
+		struct policy_lane **lanes = realloc(
+			policy->lanes, room * sizeof(struct policy_lane *));
+
+		if (lanes == NULL)
+			return -1;
+		policy->lanes = lanes;
+		policy->lanes_room = room;
+	}
+	if (names_add(&policy->lane_names, lane->hash, lane) != 0)
+		return -1;
+	policy->lanes[policy->n_lanes++] = lane;
+	return 0;
+}
+
+struct policy_lane *lane_get(
+	struct policy *policy, const char *model_id, uint64_t now_ns)
+{
+	const struct policy_model *model;
+	struct policy_lane *lane;
+	uint64_t hash;
+
+	if (policy->n_lanes == 0 && policy->settings->config.n_models == 0)
+		return policy->fallback;
+	hash = names_hash(policy->hash_key, model_id);
+	lane = find(policy, hash, model_id);
+	if (lane != NULL)
+		return lane;
+	model = settings_model(policy->settings, model_id);
+	if (model == NULL || !make_room(policy, now_ns))
+		return policy->fallback;
+	lane = lane_create(policy, model_id, model, now_ns);
+	if (lane == NULL)
+		return NULL;
+	lane->hash = hash;
+	if (add(policy, lane) != 0) {
+		lane_free(lane);
+		return NULL;
+	}
+	return lane;
+}
+
+static uint64_t at_most(uint64_t tokens)
+{
+	return tokens < TOKENS_MAX ? tokens : TOKENS_MAX;
+}
+
+/* Rounded up. */
+static uint64_t times(uint64_t tokens, double factor)
+{
+	double product = (double)at_most(tokens) * factor;
+	uint64_t whole;
+
+	if (product >= (double)TOKENS_MAX)
+		return TOKENS_MAX;
+	whole = (uint64_t)product;
+	return (double)whole < product ? whole + 1 : whole;
+}
+
+static double burndown(const struct policy_lane *lane)
+{
+	if (lane->model == NULL || !(lane->model->output_burndown > 0))
+		return 1;
+	return lane->model->output_burndown;
+}
+
+static uint64_t most_output(
+	const struct policy_lane *lane, const struct policy_request *request)
+{
+	if (request->output_tokens != 0 || lane->model == NULL)
+		return request->output_tokens;
+	return lane->model->default_max_tokens;
+}
+
+uint64_t lane_reservation(
+	const struct policy_lane *lane, const struct policy_request *request)
+{
+	bool with_burndown = lane->model && lane->model->reserve_with_burndown;
+
+	return at_most(at_most(request->input_tokens) +
+		       times(most_output(lane, request),
+			       with_burndown ? burndown(lane) : 1));
+}
+
+uint64_t lane_used(const struct policy_lane *lane,
+	const struct policy_request *request, const struct policy_usage *usage)
+{
+	uint64_t input, output, cache_write;
+
+	if (usage == NULL ||
+		(usage->input_tokens < 0 && usage->output_tokens < 0))
+		return request->p.reserved_tokens;
+	input = usage->input_tokens < 0 ? request->input_tokens
+					: (uint64_t)usage->input_tokens;
+	output = usage->output_tokens < 0 ? most_output(lane, request)
+					  : (uint64_t)usage->output_tokens;
+	cache_write = usage->cache_write_tokens < 0
+			      ? 0
+			      : (uint64_t)usage->cache_write_tokens;
+	return at_most(at_most(input) + at_most(cache_write) +
+		       times(output, burndown(lane)));
+}
+
+const char *policy_lane_name(const struct policy_lane *lane)
+{
+	return lane->name;
+}

@@ -1,0 +1,57 @@
+/*
+ * A lane: one upstream quota, with its limits, its gate and the order of its
+ * queue.  Made at the first request for its model id from the first `model`
+ * block that matches; everything else goes to the default lane.
+ */
+#ifndef COORDINATOR_POLICY_LANE_H
+#define COORDINATOR_POLICY_LANE_H
+
+#include "coordinator/policy/gate.h"
+#include "coordinator/policy/order.h"
+#include "coordinator/policy/policy.h"
+#include "coordinator/policy/tokens.h"
+#include "coordinator/policy/window.h"
+
+struct policy_lane {
+	struct policy *policy;
+	struct policy_lane *prev, *next;  /* policy->ready */
+	bool is_ready;                    /* somebody is in its order */
+	const struct policy_model *model; /* NULL: no block */
+	struct rank ranks[POLICY_CLASSES];
+	struct team *teams;
+	uint32_t n_teams;
+
+	struct window window;
+	struct tokens tokens;
+	struct gate gate;
+	uint32_t max_concurrent, batch_limit; /* 0: none */
+	uint32_t running, running_peak, batch_running;
+	uint32_t queued, backing_off;
+	uint32_t retry_left, retry_budget; /* budget 0: none */
+	uint64_t hold_ns; /* how long one runs, smoothed; 0: unknown */
+	uint64_t admitted, done, throttled, lost, retries;
+
+	uint64_t hash;
+	char name[];
+};
+
+/* NULL: no memory. */
+struct policy_lane *lane_get(
+	struct policy *policy, const char *model_id, uint64_t now_ns);
+struct policy_lane *lane_create(struct policy *policy, const char *name,
+	const struct policy_model *model, uint64_t now_ns);
+void lane_free(struct policy_lane *lane);
+
+/* Limits from `model` and the general settings. */
+void lane_configure(struct policy_lane *lane, const struct policy_model *model,
+	uint64_t now_ns);
+
+/* What the request reserves in its lane; also its cost before it is settled,
+ * then at least 1. */
+uint64_t lane_reservation(
+	const struct policy_lane *lane, const struct policy_request *request);
+/* What it used; the reservation where the provider does not say. */
+uint64_t lane_used(const struct policy_lane *lane,
+	const struct policy_request *request, const struct policy_usage *usage);
+
+#endif

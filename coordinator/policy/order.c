@@ -1,0 +1,209 @@
+/*
+ * The order: heaps of heaps.  One function, refresh(), makes a flow's
+ * membership and key true after anything changed; everybody calls it.
+ */
+#include "coordinator/policy/order.h"
+
+#include "coordinator/policy/inside.h"
+
+#include <assert.h>
+#include <string.h>
+#include <utlist.h>
+
+/* The bits of a double, turned so that they sort as the number does. */
+static uint64_t sortable(double number)
+{
+	uint64_t bits;
+
+	memcpy(&bits, &number, sizeof(bits));
+	return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
+}
+
+static struct flow *first_flow(const struct tier *tier)
+{
+	uint32_t *place = heap_first(&tier->flows);
+
+	return place ? holder_of(place, struct flow, place) : NULL;
+}
+
+static struct tier *first_tier(const struct rank *rank)
+{
+	uint32_t *place = heap_first(&rank->teams);
+
+	return place ? holder_of(place, struct tier, place) : NULL;
+}
+
+/* policy->ready: the lanes in which somebody is in order. */
+static void refresh_ready(struct policy_lane *lane)
+{
+	bool is_ready = false;
+
+	for (int class = 0; class < POLICY_CLASSES; class ++)
+		is_ready |= lane->ranks[class].teams.n > 0;
+	if (is_ready == lane->is_ready)
+		return;
+	lane->is_ready = is_ready;
+	if (is_ready)
+		DL_APPEND(lane->policy->ready, lane);
+	else
+		DL_DELETE(lane->policy->ready, lane);
+}
+
+/*
+ * Who enters is lifted to the least of those present: idleness, or a time at
+ * the cap, earns no credit.  With nobody present the last to leave is the
+ * measure.
+ */
+static void refresh_tier(struct team *team, enum policy_class class)
+{
+	struct tier *tier = &team->tiers[class];
+	struct rank *rank = &team->lane->ranks[class];
+	const struct tier *least = first_tier(rank);
+	double floor = least ? least->service : rank->floor;
+
+	if (tier->flows.n > 0) {
+		if (tier->place == 0 && tier->service < floor)
+			tier->service = floor;
+		heap_put(&rank->teams, &tier->place,
+			(struct heap_key){sortable(tier->service),
+				team->running,
+				first_flow(tier)->queue->p.arrival});
+	} else {
+		heap_take(&rank->teams, &tier->place);
+		if (rank->teams.n == 0)
+			rank->floor = tier->service;
+	}
+	refresh_ready(team->lane);
+}
+
+static void refresh(struct seat *seat, enum policy_class class)
+{
+	struct flow *flow = &seat->flows[class];
+	struct tier *tier = &seat->team->tiers[class];
+	const struct flow *least = first_flow(tier);
+	double floor = least ? least->service : tier->floor;
+
+	if (flow->queue != NULL && !user_is_capped(seat->user)) {
+		if (flow->place == 0 && flow->service < floor)
+			flow->service = floor;
+		heap_put(&tier->flows, &flow->place,
+			(struct heap_key){sortable(flow->service),
+				seat->running, flow->queue->p.arrival});
+	} else if (flow->place != 0) {
+		heap_take(&tier->flows, &flow->place);
+		if (tier->flows.n == 0)
+			tier->floor = flow->service;
+	} else if (tier->place == 0) {
+		return;
+	}
+	refresh_tier(seat->team, class);
+}
+
+static void refresh_seat(struct seat *seat)
+{
+	for (int class = 0; class < POLICY_CLASSES; class ++)
+		refresh(seat, class);
+}
+
+int order_reserve_seat(struct team *team)
+{
+	int rc = 0;
+
+	for (int class = 0; class < POLICY_CLASSES && rc == 0; class ++)
+		rc = heap_reserve(&team->tiers[class].flows, team->n_seats + 1);
+	return rc;
+}
+
+int order_reserve_team(struct policy_lane *lane, uint32_t n_teams)
+{
+	int rc = 0;
+
+	for (int class = 0; class < POLICY_CLASSES && rc == 0; class ++)
+		rc = heap_reserve(&lane->ranks[class].teams, n_teams);
+	return rc;
+}
+
+void order_enter(struct policy_request *request, bool at_head)
+{
+	struct flow *flow = &request->p.seat->flows[request->p.rank];
+
+	if (at_head)
+		DL_PREPEND2(flow->queue, request, p.prev, p.next);
+	else
+		DL_APPEND2(flow->queue, request, p.prev, p.next);
+	refresh(request->p.seat, request->p.rank);
+}
+
+static void unlink_request(struct policy_request *request)
+{
+	struct flow *flow = &request->p.seat->flows[request->p.rank];
+
+	DL_DELETE2(flow->queue, request, p.prev, p.next);
+}
+
+void order_leave(struct policy_request *request)
+{
+	unlink_request(request);
+	refresh(request->p.seat, request->p.rank);
+}
+
+struct policy_request *order_first(const struct policy_lane *lane)
+{
+	for (int class = 0; class < POLICY_CLASSES; class ++) {
+		const struct tier *tier = first_tier(&lane->ranks[class]);
+
+		if (tier != NULL)
+			return first_flow(tier)->queue;
+	}
+	return NULL;
+}
+
+void order_user_changed(struct policy_user *user)
+{
+	struct seat *seat;
+
+	DL_FOREACH2(user->seats, seat, user_next)
+	refresh_seat(seat);
+}
+
+static void charge(struct policy_request *request, double tokens)
+{
+	struct seat *seat = request->p.seat;
+	enum policy_class class = request->p.rank;
+
+	seat->flows[class].service += tokens / seat->user->weight;
+	seat->team->tiers[class].service += tokens;
+	seat->user->service += tokens;
+}
+
+void order_start(struct policy_request *request, uint64_t cost)
+{
+	struct seat *seat = request->p.seat;
+
+	if (request->state == POLICY_QUEUED)
+		unlink_request(request);
+	request->p.charged = cost;
+	charge(request, (double)cost);
+	seat->running++;
+	seat->team->running++;
+	seat->user->running++;
+	refresh_seat(seat);
+	if (user_is_capped(seat->user))
+		order_user_changed(seat->user);
+}
+
+void order_stop(struct policy_request *request, uint64_t cost)
+{
+	struct seat *seat = request->p.seat;
+	bool was_capped = user_is_capped(seat->user);
+
+	charge(request, (double)cost - (double)request->p.charged);
+	request->p.charged = 0;
+	assert(seat->running > 0);
+	seat->running--;
+	seat->team->running--;
+	seat->user->running--;
+	refresh_seat(seat);
+	if (was_capped)
+		order_user_changed(seat->user);
+}

@@ -1,0 +1,83 @@
+/*
+ * The order of the queue of one lane: strict by class; within a class the
+ * application, then its user, that has received least service over weight, then
+ * the one with fewest in flight, then the earliest arrival.  Knows no limits
+ * but one: a user at its cap is out of the order until it is below.
+ *
+ *     lane ---- rank (class) ---- heap of teams (lane x application)
+ *                                   `-- heap of flows (lane x user x class)
+ *                                         `-- queue of requests
+ */
+#ifndef COORDINATOR_POLICY_ORDER_H
+#define COORDINATOR_POLICY_ORDER_H
+
+#include "coordinator/policy/heap.h"
+#include "coordinator/policy/policy.h"
+
+/* One user's requests of one class in one lane.  In its team's heap exactly
+ * while it has a request and its user is below the cap. */
+struct flow {
+	uint32_t place;
+	struct policy_request *queue; /* utlist, by p.prev and p.next */
+	double service;               /* tokens charged, over weight */
+};
+
+/* One user in one lane. */
+struct seat {
+	struct policy_user *user;
+	struct team *team;
+	struct seat *user_prev, *user_next; /* seats of the user */
+	struct seat *team_prev, *team_next; /* seats of the team */
+	uint32_t running;
+	struct flow flows[POLICY_CLASSES];
+};
+
+/* One class of a team.  In its lane's heap exactly while `flows` is not empty.
+ */
+struct tier {
+	uint32_t place;
+	struct heap flows;
+	double service;
+	double floor; /* of the flow that left `flows` empty */
+};
+
+/* One application in one lane. */
+struct team {
+	struct policy_app *app;
+	struct policy_lane *lane;
+	struct team *prev, *next; /* teams of the lane */
+	struct seat *seats;
+	uint32_t n_seats;
+	uint32_t running;
+	struct tier tiers[POLICY_CLASSES];
+};
+
+/* One class of a lane. */
+struct rank {
+	struct heap teams;
+	double floor;
+};
+
+/* Room in the heaps for one more seat of the team; one more team of the lane.
+ * -ENOMEM. */
+int order_reserve_seat(struct team *team);
+int order_reserve_team(struct policy_lane *lane, uint32_t n_teams);
+
+/* The request enters, or leaves, its seat's queue of class p.rank. */
+void order_enter(struct policy_request *request, bool at_head);
+void order_leave(struct policy_request *request);
+
+/* The lane's first in order; NULL: none may go. */
+struct policy_request *order_first(const struct policy_lane *lane);
+
+/* The user's cap was changed. */
+void order_user_changed(struct policy_user *user);
+
+/*
+ * The request is in flight (out of its queue, if it was QUEUED) and its user
+ * has received `cost` tokens; it has ended and the cost was this in the end.
+ */
+void order_start(struct policy_request *request, uint64_t cost);
+void order_stop(struct policy_request *request, uint64_t cost);
+
+#endif

@@ -1,0 +1,172 @@
+/* Moves a request from one state to the next, with all its accounts. */
+#include "coordinator/policy/inside.h"
+
+#include <assert.h>
+
+int place_reserve(struct policy *policy)
+{
+	uint32_t n = policy->queued + policy->running + 1;
+	int rc = heap_reserve(&policy->deadlines, n);
+
+	return rc != 0 ? rc : heap_reserve(&policy->due, n);
+}
+
+/* Into its lane's order, at the head for a retry. */
+static void queue(
+	struct policy *policy, struct policy_request *request, bool at_head)
+{
+	request->state = POLICY_QUEUED;
+	request->lane->queued++;
+	age_enter(&policy->age, request);
+	order_enter(request, at_head);
+}
+
+/* The waiting part of policy and user: queued or backing off. */
+static void count_waiting(struct policy *policy, struct policy_request *request)
+{
+	request->user_entry->queued++;
+	policy->queued++;
+	if (policy->queued > policy->queued_peak)
+		policy->queued_peak = policy->queued;
+	heap_put(&policy->deadlines, &request->p.deadline_place,
+		(struct heap_key){request->deadline_ns, request->p.arrival, 0});
+}
+
+static void uncount_waiting(
+	struct policy *policy, struct policy_request *request)
+{
+	request->user_entry->queued--;
+	policy->queued--;
+	heap_take(&policy->deadlines, &request->p.deadline_place);
+}
+
+void place_enter(struct policy *policy, struct policy_request *request)
+{
+	count_waiting(policy, request);
+	queue(policy, request, false);
+}
+
+void place_drop(struct policy *policy, struct policy_request *request)
+{
+	if (request->state == POLICY_QUEUED) {
+		age_leave(&policy->age, request);
+		order_leave(request);
+		request->lane->queued--;
+	} else {
+		assert(request->state == POLICY_BACKOFF);
+		heap_take(&policy->due, &request->p.due_place);
+		request->lane->backing_off--;
+	}
+	uncount_waiting(policy, request);
+	place_forget(policy, request);
+}
+
+void place_forget(struct policy *policy, struct policy_request *request)
+{
+	struct policy_user *user = request->user_entry;
+
+	request->state = POLICY_NEW;
+	request->lane = NULL;
+	request->user_entry = NULL;
+	user_touch(policy, user, policy->now_ns);
+}
+
+static void count_running(struct policy *policy, struct policy_request *request)
+{
+	struct policy_lane *lane = request->lane;
+
+	policy->running++;
+	lane->running++;
+	if (policy->running > policy->running_peak)
+		policy->running_peak = policy->running;
+	if (lane->running > lane->running_peak)
+		lane->running_peak = lane->running;
+	if (request->p.rank == POLICY_BATCH) {
+		policy->batch_running++;
+		lane->batch_running++;
+	}
+	lane->admitted++;
+	request->user_entry->admitted++;
+}
+
+void place_run(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns)
+{
+	struct policy_lane *lane = request->lane;
+	uint64_t tokens = lane_reservation(lane, request);
+
+	if (request->state == POLICY_QUEUED) {
+		age_leave(&policy->age, request);
+		lane->queued--;
+		uncount_waiting(policy, request);
+	}
+	order_start(request, tokens > 0 ? tokens : 1);
+	window_hold(&policy->window);
+	window_hold(&lane->window);
+	tokens_reserve(&lane->tokens, tokens, now_ns);
+	request->p.reserved_tokens = tokens;
+	request->p.day = lane->tokens.day;
+	request->p.flags = 0;
+	gate_pass(&lane->gate, request);
+	request->state = POLICY_RUNNING;
+	request->attempts++;
+	request->admitted_ns = now_ns;
+	count_running(policy, request);
+	user_touch(policy, request->user_entry, now_ns);
+}
+
+/* Smoothed over about eight requests. */
+static void smooth(uint64_t *mean_ns, uint64_t sample_ns)
+{
+	if (*mean_ns == 0)
+		*mean_ns = sample_ns;
+	else
+		*mean_ns = *mean_ns - *mean_ns / 8 + sample_ns / 8;
+}
+
+void place_stop(struct policy *policy, struct policy_request *request,
+	uint64_t used, uint64_t cost, uint64_t now_ns)
+{
+	struct policy_lane *lane = request->lane;
+
+	assert(request->state == POLICY_RUNNING);
+	if (!(request->p.flags & POLICY_STARTED)) {
+		window_give_back(&policy->window);
+		window_give_back(&lane->window);
+	}
+	tokens_settle(&lane->tokens, request->p.reserved_tokens, used,
+		request->p.day, now_ns);
+	request->p.reserved_tokens = 0;
+	policy->running--;
+	lane->running--;
+	if (request->p.rank == POLICY_BATCH) {
+		policy->batch_running--;
+		lane->batch_running--;
+	}
+	order_stop(request, cost);
+	smooth(&lane->hold_ns, now_ns - request->admitted_ns);
+	smooth(&policy->hold_ns, now_ns - request->admitted_ns);
+}
+
+void place_back_off(struct policy *policy, struct policy_request *request,
+	uint64_t not_before_ns)
+{
+	request->state = POLICY_BACKOFF;
+	request->lane->backing_off++;
+	count_waiting(policy, request);
+	heap_put(&policy->due, &request->p.due_place,
+		(struct heap_key){not_before_ns, request->p.arrival, 0});
+}
+
+void place_wake_due(struct policy *policy, uint64_t now_ns)
+{
+	while (heap_first_key(&policy->due) <= now_ns) {
+		struct policy_request *request =
+			holder_of(heap_first(&policy->due),
+				struct policy_request, p.due_place);
+
+		heap_take(&policy->due, &request->p.due_place);
+		request->lane->backing_off--;
+		queue(policy, request, true);
+	}
+}

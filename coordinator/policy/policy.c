@@ -1,0 +1,267 @@
+/* The front: create, reconfigure, and what a request asks for but admission. */
+#include "coordinator/policy/policy.h"
+
+#include "coordinator/policy/inside.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void apply_host(struct policy *policy)
+{
+	const struct policy_config *config = &policy->settings->config;
+
+	window_set(&policy->window, config->requests_per_minute,
+		config->minute_ns + config->guard_ns);
+	policy->batch_limit =
+		settings_batch_limit(policy->settings, config->max_concurrent);
+}
+
+int policy_create(
+	const struct policy_config *config, struct policy **ret_policy)
+{
+	struct policy *policy = calloc(1, sizeof(*policy));
+
+	if (policy == NULL)
+		return -ENOMEM;
+	policy->jitter = config->seed;
+	policy->hash_key[0] = config->seed ^ UINT64_C(0x5bd1e9955bd1e995);
+	policy->hash_key[1] = ~config->seed;
+	policy->settings = settings_create(config);
+	if (policy->settings == NULL || window_init(&policy->window, 0, 0) != 0)
+		goto free_policy;
+	apply_host(policy);
+	policy->fallback = lane_create(policy, "default", NULL, 0);
+	if (policy->fallback == NULL)
+		goto free_policy;
+	*ret_policy = policy;
+	return 0;
+
+free_policy:
+	policy_free(policy);
+	return -ENOMEM;
+}
+
+static void apply_users(struct policy *policy, struct policy_user *list)
+{
+	struct policy_user *user;
+
+	for (user = list; user != NULL; user = user->next) {
+		user_configure(policy, user);
+		order_user_changed(user);
+	}
+}
+
+int policy_reconfigure(
+	struct policy *policy, const struct policy_config *config)
+{
+	struct settings *old = policy->settings;
+	struct settings *settings = settings_create(config);
+
+	if (settings == NULL)
+		return -ENOMEM;
+	policy->settings = settings;
+	apply_host(policy);
+	lane_configure(policy->fallback, NULL, policy->now_ns);
+	for (size_t i = 0; i < policy->n_lanes; i++)
+		lane_configure(policy->lanes[i],
+			settings_model(settings, policy->lanes[i]->name),
+			policy->now_ns);
+	apply_users(policy, policy->active);
+	apply_users(policy, policy->idle);
+	settings_free(old);
+	return 0;
+}
+
+void policy_free(struct policy *policy)
+{
+	if (policy == NULL)
+		return;
+	user_free_all(policy);
+	for (size_t i = 0; i < policy->n_lanes; i++)
+		lane_free(policy->lanes[i]);
+	lane_free(policy->fallback);
+	free(policy->lanes);
+	names_fini(&policy->lane_names);
+	heap_fini(&policy->deadlines);
+	heap_fini(&policy->due);
+	window_fini(&policy->window);
+	settings_free(policy->settings);
+	free(policy);
+}
+
+int place_adopt(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns)
+{
+	const char *app = request->app ? request->app : "";
+	struct policy_lane *lane = lane_get(policy, request->model_id, now_ns);
+
+	assert(request->state == POLICY_NEW);
+	assert(request->class >= 0 && request->class < POLICY_CLASSES);
+	memset(&request->p, 0, sizeof(request->p));
+	if (lane == NULL || place_reserve(policy) != 0)
+		return -ENOMEM;
+	request->p.seat = user_seat(policy, lane, app, request->user);
+	if (request->p.seat == NULL)
+		return -ENOMEM;
+	request->lane = lane;
+	request->user_entry = request->p.seat->user;
+	request->p.rank = request->class;
+	request->p.arrival = ++policy->arrivals;
+	request->attempts = 0;
+	request->enqueued_ns = now_ns;
+	return 0;
+}
+
+static bool is_too_large(const struct policy_request *request)
+{
+	const struct tokens *tokens = &request->lane->tokens;
+	uint64_t need = lane_reservation(request->lane, request);
+
+	return (tokens->limit != 0 && need > tokens->limit) ||
+	       (tokens->day_limit != 0 && need > tokens->day_limit);
+}
+
+/* With the user known.  The predicted wait is for a place in the queue. */
+static enum policy_refusal judge(struct policy *policy,
+	const struct policy_request *request, uint64_t now_ns,
+	uint64_t *ret_retry_after_ns)
+{
+	const struct policy_user *user = request->user_entry;
+	const struct gate *gate = &request->lane->gate;
+
+	*ret_retry_after_ns = 0;
+	if (is_too_large(request))
+		return POLICY_TOO_LARGE;
+	if (gate->is_closed && gate->probe == NULL && gate->is_day &&
+		gate->opens_ns >= request->deadline_ns) {
+		*ret_retry_after_ns = gate->opens_ns - now_ns;
+		return POLICY_LANE_CLOSED;
+	}
+	if (user->max_queued != 0 && user->queued >= user->max_queued) {
+		*ret_retry_after_ns = predict_place_ns(policy, request, now_ns);
+		return POLICY_USER_LIMIT;
+	}
+	return POLICY_ACCEPTED;
+}
+
+enum policy_refusal policy_enqueue(struct policy *policy,
+	struct policy_request *request, uint64_t now_ns,
+	uint64_t *ret_retry_after_ns)
+{
+	uint32_t max_queued = policy->settings->config.max_queued;
+	enum policy_refusal refusal;
+
+	now_ns = policy_clock(policy, now_ns);
+	*ret_retry_after_ns = 0;
+	if (request->deadline_ns <= now_ns)
+		return POLICY_LATE;
+	if (max_queued != 0 && policy->queued >= max_queued) {
+		*ret_retry_after_ns = predict_host_ns(policy);
+		return POLICY_QUEUE_FULL;
+	}
+	if (place_adopt(policy, request, now_ns) != 0)
+		return POLICY_NO_MEMORY;
+	refusal = judge(policy, request, now_ns, ret_retry_after_ns);
+	if (refusal != POLICY_ACCEPTED) {
+		request->user_entry->refused++;
+		place_forget(policy, request);
+		return refusal;
+	}
+	place_enter(policy, request);
+	user_touch(policy, request->user_entry, now_ns);
+	return POLICY_ACCEPTED;
+}
+
+struct policy_request *policy_expire(
+	struct policy *policy, uint64_t now_ns, uint64_t *ret_next_ns)
+{
+	struct policy_request *request;
+
+	now_ns = policy_clock(policy, now_ns);
+	*ret_next_ns = heap_first_key(&policy->deadlines);
+	if (*ret_next_ns > now_ns || policy->queued == 0)
+		return NULL;
+	request = holder_of(heap_first(&policy->deadlines),
+		struct policy_request, p.deadline_place);
+	place_drop(policy, request);
+	return request;
+}
+
+void policy_started(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns)
+{
+	assert(request->state == POLICY_RUNNING);
+	if (request->p.flags & POLICY_STARTED)
+		return;
+	now_ns = policy_clock(policy, now_ns);
+	request->p.flags |= POLICY_STARTED;
+	request->p.started_ns = now_ns;
+	window_start(&policy->window, now_ns);
+	window_start(&request->lane->window, now_ns);
+}
+
+void policy_finish(struct policy *policy, struct policy_request *request,
+	enum policy_outcome outcome, const struct policy_usage *usage,
+	uint64_t now_ns)
+{
+	struct policy_lane *lane = request->lane;
+	uint64_t used = 0, cost = 0;
+
+	assert(request->state == POLICY_RUNNING);
+	now_ns = policy_clock(policy, now_ns);
+	switch (outcome) {
+	case POLICY_DONE:
+		used = lane_used(lane, request, usage);
+		cost = used > 0 ? used : 1;
+		lane->done++;
+		request->user_entry->done++;
+		retry_refund(request);
+		break;
+	case POLICY_THROTTLED:
+		if (!(request->p.flags & POLICY_COUNTED))
+			(void)retry_throttled(policy, request, 0, now_ns);
+		cost = 1;
+		break;
+	case POLICY_LOST:
+		used = request->p.reserved_tokens;
+		cost = request->p.charged;
+		lane->lost++;
+		break;
+	case POLICY_UNUSED:
+		break;
+	}
+	gate_passed(&lane->gate, request, outcome == POLICY_DONE);
+	place_stop(policy, request, used, cost, now_ns);
+	place_forget(policy, request);
+}
+
+void policy_remove(struct policy *policy, struct policy_request *request)
+{
+	place_drop(policy, request);
+}
+
+void policy_close_lane(
+	struct policy *policy, struct policy_lane *lane, uint64_t until_ns)
+{
+	(void)policy;
+	gate_close(&lane->gate, until_ns);
+	lane->gate.is_day = true;
+}
+
+const char *policy_refusal_text(enum policy_refusal refusal)
+{
+	static const char *const texts[] = {
+		[POLICY_ACCEPTED] = "accepted",
+		[POLICY_QUEUE_FULL] = "the queue is full",
+		[POLICY_USER_LIMIT] = "the user has too many requests queued",
+		[POLICY_TOO_LARGE] =
+			"more tokens than its model's limit allows",
+		[POLICY_LATE] = "the deadline has passed",
+		[POLICY_NO_MEMORY] = "out of memory",
+		[POLICY_LANE_CLOSED] = "the model's daily quota is used up",
+	};
+
+	return texts[refusal];
+}

@@ -1,0 +1,122 @@
+/* Copies and matches the configuration. */
+#include "coordinator/policy/settings.h"
+
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void free_models(const struct policy_model *models, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free((void *)(uintptr_t)models[i].pattern);
+	free((void *)(uintptr_t)models);
+}
+
+static void free_users(const struct policy_user_rule *users, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free((void *)(uintptr_t)users[i].pattern);
+	free((void *)(uintptr_t)users);
+}
+
+static int copy_models(
+	struct policy_config *to, const struct policy_config *from)
+{
+	struct policy_model *models =
+		calloc(from->n_models + 1, sizeof(*models));
+
+	if (models == NULL)
+		return -1;
+	to->models = models;
+	while (to->n_models < from->n_models) {
+		size_t i = to->n_models;
+
+		models[i] = from->models[i];
+		models[i].pattern = strdup(from->models[i].pattern);
+		if (models[i].pattern == NULL)
+			return -1;
+		to->n_models++;
+	}
+	return 0;
+}
+
+static int copy_users(
+	struct policy_config *to, const struct policy_config *from)
+{
+	struct policy_user_rule *users =
+		calloc(from->n_users + 1, sizeof(*users));
+
+	if (users == NULL)
+		return -1;
+	to->users = users;
+	while (to->n_users < from->n_users) {
+		size_t i = to->n_users;
+
+		users[i] = from->users[i];
+		users[i].pattern = strdup(from->users[i].pattern);
+		if (users[i].pattern == NULL)
+			return -1;
+		to->n_users++;
+	}
+	return 0;
+}
+
+struct settings *settings_create(const struct policy_config *config)
+{
+	struct settings *settings = calloc(1, sizeof(*settings));
+
+	if (settings == NULL)
+		return NULL;
+	settings->config = *config;
+	settings->config.models = NULL;
+	settings->config.users = NULL;
+	settings->config.n_models = settings->config.n_users = 0;
+	if (copy_models(&settings->config, config) != 0 ||
+		copy_users(&settings->config, config) != 0) {
+		settings_free(settings);
+		return NULL;
+	}
+	return settings;
+}
+
+void settings_free(struct settings *settings)
+{
+	if (settings == NULL)
+		return;
+	free_models(settings->config.models, settings->config.n_models);
+	free_users(settings->config.users, settings->config.n_users);
+	free(settings);
+}
+
+const struct policy_model *settings_model(
+	const struct settings *settings, const char *model_id)
+{
+	const struct policy_config *config = &settings->config;
+
+	for (size_t i = 0; i < config->n_models; i++)
+		if (fnmatch(config->models[i].pattern, model_id, 0) == 0)
+			return &config->models[i];
+	return NULL;
+}
+
+const struct policy_user_rule *settings_user(
+	const struct settings *settings, const char *user)
+{
+	const struct policy_config *config = &settings->config;
+
+	for (size_t i = 0; i < config->n_users; i++)
+		if (fnmatch(config->users[i].pattern, user, 0) == 0)
+			return &config->users[i];
+	return NULL;
+}
+
+uint32_t settings_batch_limit(
+	const struct settings *settings, uint32_t max_concurrent)
+{
+	double share = settings->config.batch_share;
+	double limit = share * max_concurrent;
+
+	if (max_concurrent == 0 || !(share > 0 && share < 1))
+		return 0;
+	return limit < 1 ? 1 : (uint32_t)limit;
+}

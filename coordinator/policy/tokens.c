@@ -1,0 +1,166 @@
+/* The bucket: a level at a stamp; the refill since is worked out when asked. */
+#include "coordinator/policy/tokens.h"
+
+#include <assert.h>
+
+/* limit x nanoseconds does not fit 64 bits. */
+__extension__ typedef unsigned __int128 wide;
+
+static uint64_t gained(const struct tokens *tokens, uint64_t now_ns)
+{
+	uint64_t elapsed_ns =
+		now_ns > tokens->stamp_ns ? now_ns - tokens->stamp_ns : 0;
+	wide gain = (wide)elapsed_ns * tokens->limit / tokens->minute_ns;
+
+	/* More than this fills any bucket from any debt. */
+	return gain > INT64_MAX / 4 ? INT64_MAX / 4 : (uint64_t)gain;
+}
+
+/* The time in which `amount` trickles in, rounded up. */
+static uint64_t refill_ns(const struct tokens *tokens, uint64_t amount)
+{
+	wide ns = ((wide)amount * tokens->minute_ns + tokens->limit - 1) /
+		  tokens->limit;
+
+	return ns > UINT64_MAX / 4 ? UINT64_MAX / 4 : (uint64_t)ns;
+}
+
+/* The stamp moves by whole tokens only: the rest of one is not lost. */
+static void refill(struct tokens *tokens, uint64_t now_ns)
+{
+	uint64_t gain;
+
+	if (tokens->limit == 0)
+		return;
+	gain = gained(tokens, now_ns);
+	if (gain == 0)
+		return;
+	tokens->level += (int64_t)gain;
+	if (tokens->level >= (int64_t)tokens->limit) {
+		tokens->level = (int64_t)tokens->limit;
+		tokens->stamp_ns = now_ns;
+	} else {
+		tokens->stamp_ns += refill_ns(tokens, gain);
+	}
+}
+
+static void turn_day(struct tokens *tokens, uint64_t now_ns)
+{
+	uint64_t day = now_ns / TOKENS_DAY_NS;
+
+	if (day > tokens->day) {
+		tokens->day = day;
+		tokens->day_used = 0;
+	}
+}
+
+void tokens_set(struct tokens *tokens, uint64_t limit, uint64_t day_limit,
+	uint64_t minute_ns, uint64_t now_ns)
+{
+	refill(tokens, now_ns);
+	turn_day(tokens, now_ns);
+	if (tokens->limit == 0) {
+		tokens->level = (int64_t)limit - (int64_t)tokens->reserved;
+		tokens->stamp_ns = now_ns;
+	}
+	if (tokens->level > (int64_t)limit)
+		tokens->level = (int64_t)limit;
+	tokens->limit = limit;
+	tokens->day_limit = day_limit;
+	tokens->minute_ns = minute_ns;
+}
+
+static uint64_t minute_wait(
+	struct tokens *tokens, uint64_t amount, uint64_t now_ns)
+{
+	int64_t need;
+
+	if (tokens->limit == 0)
+		return 0;
+	refill(tokens, now_ns);
+	need = (int64_t)(amount < tokens->limit ? amount : tokens->limit);
+	if (tokens->level >= need)
+		return 0;
+	return tokens->stamp_ns +
+	       refill_ns(tokens, (uint64_t)(need - tokens->level));
+}
+
+static uint64_t day_wait(
+	struct tokens *tokens, uint64_t amount, uint64_t now_ns)
+{
+	turn_day(tokens, now_ns);
+	if (tokens->day_limit == 0 || tokens->day_used <= 0)
+		return 0;
+	if ((uint64_t)tokens->day_used + amount <= tokens->day_limit)
+		return 0;
+	return (tokens->day + 1) * TOKENS_DAY_NS;
+}
+
+uint64_t tokens_wait(struct tokens *tokens, uint64_t amount, uint64_t now_ns)
+{
+	uint64_t minute_ns = minute_wait(tokens, amount, now_ns);
+	uint64_t day_ns = day_wait(tokens, amount, now_ns);
+
+	return minute_ns > day_ns ? minute_ns : day_ns;
+}
+
+void tokens_reserve(struct tokens *tokens, uint64_t amount, uint64_t now_ns)
+{
+	turn_day(tokens, now_ns);
+	tokens->reserved += amount;
+	tokens->day_used += (int64_t)amount;
+	if (tokens->limit == 0)
+		return;
+	refill(tokens, now_ns);
+	tokens->level -= (int64_t)amount;
+}
+
+void tokens_settle(struct tokens *tokens, uint64_t amount, uint64_t used,
+	uint64_t day, uint64_t now_ns)
+{
+	int64_t back = (int64_t)amount - (int64_t)used;
+
+	assert(tokens->reserved >= amount);
+	tokens->reserved -= amount;
+	turn_day(tokens, now_ns);
+	/* What was reserved yesterday was yesterday's; an excess is today's. */
+	if (day == tokens->day || back < 0)
+		tokens->day_used -= back;
+	if (tokens->limit == 0)
+		return;
+	refill(tokens, now_ns);
+	tokens->level += back;
+	if (tokens->level > (int64_t)tokens->limit)
+		tokens->level = (int64_t)tokens->limit;
+}
+
+void tokens_restore(struct tokens *tokens, int64_t level, int64_t day_used,
+	uint64_t at_ns, uint64_t now_ns)
+{
+	int64_t most = (int64_t)tokens->limit;
+
+	tokens->level = level < most ? level : most;
+	if (tokens->level < -(int64_t)TOKENS_MAX)
+		tokens->level = -(int64_t)TOKENS_MAX;
+	tokens->stamp_ns = at_ns;
+	refill(tokens, now_ns);
+	tokens->day = at_ns / TOKENS_DAY_NS;
+	tokens->day_used = day_used;
+	turn_day(tokens, now_ns);
+}
+
+int64_t tokens_available(const struct tokens *tokens, uint64_t now_ns)
+{
+	struct tokens copy = *tokens;
+
+	refill(&copy, now_ns);
+	return copy.limit ? copy.level : 0;
+}
+
+int64_t tokens_used_today(const struct tokens *tokens, uint64_t now_ns)
+{
+	struct tokens copy = *tokens;
+
+	turn_day(&copy, now_ns);
+	return copy.day_used;
+}

@@ -1,0 +1,260 @@
+/* Applications, users, seats: found by name, made, forgotten. */
+#include "coordinator/policy/user.h"
+
+#include "coordinator/policy/inside.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+static struct policy_app *find_app(
+	const struct policy *policy, uint64_t hash, const char *name)
+{
+	uint64_t cursor = hash;
+	struct policy_app *app;
+
+	while ((app = names_next(&policy->app_names, hash, &cursor)) != NULL)
+		if (strcmp(app->name, name) == 0)
+			break;
+	return app;
+}
+
+static struct policy_user *find_user(const struct policy *policy, uint64_t hash,
+	const char *app, const char *name)
+{
+	uint64_t cursor = hash;
+	struct policy_user *user;
+
+	while ((user = names_next(&policy->user_names, hash, &cursor)) != NULL)
+		if (strcmp(user->name, name) == 0 &&
+			strcmp(user->app->name, app) == 0)
+			break;
+	return user;
+}
+
+static struct policy_app *create_app(
+	struct policy *policy, uint64_t hash, const char *name)
+{
+	size_t size = strlen(name) + 1;
+	struct policy_app *app = calloc(1, sizeof(*app) + size);
+
+	if (app == NULL)
+		return NULL;
+	app->hash = hash;
+	memcpy(app->name, name, size);
+	if (names_add(&policy->app_names, hash, app) != 0) {
+		free(app);
+		return NULL;
+	}
+	return app;
+}
+
+static void release_app(struct policy *policy, struct policy_app *app)
+{
+	if (app->n_users > 0)
+		return;
+	names_remove(&policy->app_names, app->hash, app);
+	free(app);
+}
+
+static void free_seat(struct seat *seat)
+{
+	struct team *team = seat->team;
+
+	assert(seat->running == 0);
+	DL_DELETE2(seat->user->seats, seat, user_prev, user_next);
+	DL_DELETE2(team->seats, seat, team_prev, team_next);
+	free(seat);
+	if (--team->n_seats > 0)
+		return;
+	for (int class = 0; class < POLICY_CLASSES; class ++)
+		heap_fini(&team->tiers[class].flows);
+	DL_DELETE(team->lane->teams, team);
+	team->lane->n_teams--;
+	free(team);
+}
+
+/* An idle one. */
+static void free_user(struct policy *policy, struct policy_user *user)
+{
+	struct seat *seat, *next;
+
+	assert(!user->is_active);
+	DL_FOREACH_SAFE2(user->seats, seat, next, user_next)
+	free_seat(seat);
+	DL_DELETE(policy->idle, user);
+	policy->n_idle--;
+	names_remove(&policy->user_names, user->hash, user);
+	user->app->n_users--;
+	release_app(policy, user->app);
+	free(user);
+}
+
+static void forget_oldest(struct policy *policy, uint32_t keep)
+{
+	while (policy->n_idle > keep)
+		free_user(policy, policy->idle->prev);
+}
+
+static struct policy_user *create_user(struct policy *policy,
+	struct policy_app *app, uint64_t hash, const char *name)
+{
+	size_t size = strlen(name) + 1;
+	struct policy_user *user = calloc(1, sizeof(*user) + size);
+
+	if (user == NULL)
+		return NULL;
+	user->app = app;
+	user->hash = hash;
+	memcpy(user->name, name, size);
+	if (names_add(&policy->user_names, hash, user) != 0) {
+		free(user);
+		return NULL;
+	}
+	app->n_users++;
+	user_configure(policy, user);
+	DL_PREPEND(policy->idle, user);
+	policy->n_idle++;
+	return user;
+}
+
+static struct policy_user *get_user(
+	struct policy *policy, const char *app_name, const char *name)
+{
+	uint64_t app_hash = names_hash(policy->hash_key, app_name);
+	uint64_t key[2] = {policy->hash_key[0] ^ app_hash, policy->hash_key[1]};
+	uint64_t hash = names_hash(key, name);
+	struct policy_user *user = find_user(policy, hash, app_name, name);
+	struct policy_app *app;
+
+	if (user != NULL)
+		return user;
+	forget_oldest(policy, USERS_IDLE - 1);
+	app = find_app(policy, app_hash, app_name);
+	if (app == NULL)
+		app = create_app(policy, app_hash, app_name);
+	if (app == NULL)
+		return NULL;
+	user = create_user(policy, app, hash, name);
+	if (user == NULL)
+		release_app(policy, app);
+	return user;
+}
+
+static struct team *get_team(struct policy_lane *lane, struct policy_app *app)
+{
+	struct team *team;
+
+	DL_FOREACH (lane->teams, team)
+		if (team->app == app)
+			return team;
+	if (order_reserve_team(lane, lane->n_teams + 1) != 0)
+		return NULL;
+	team = calloc(1, sizeof(*team));
+	if (team == NULL)
+		return NULL;
+	team->app = app;
+	team->lane = lane;
+	return team;
+}
+
+static struct seat *create_seat(
+	struct policy_lane *lane, struct policy_user *user)
+{
+	struct team *team = get_team(lane, user->app);
+	struct seat *seat = calloc(1, sizeof(*seat));
+
+	if (team == NULL || seat == NULL || order_reserve_seat(team) != 0)
+		goto free_new;
+	seat->user = user;
+	seat->team = team;
+	DL_PREPEND2(user->seats, seat, user_prev, user_next);
+	DL_PREPEND2(team->seats, seat, team_prev, team_next);
+	if (team->n_seats++ == 0) {
+		DL_PREPEND(lane->teams, team);
+		lane->n_teams++;
+	}
+	return seat;
+
+free_new:
+	if (team != NULL && team->n_seats == 0) {
+		for (int class = 0; class < POLICY_CLASSES; class ++)
+			heap_fini(&team->tiers[class].flows);
+		free(team);
+	}
+	free(seat);
+	return NULL;
+}
+
+struct seat *user_seat(struct policy *policy, struct policy_lane *lane,
+	const char *app, const char *name)
+{
+	struct policy_user *user = get_user(policy, app, name);
+	struct seat *seat;
+
+	if (user == NULL)
+		return NULL;
+	DL_FOREACH2(user->seats, seat, user_next)
+	if (seat->team->lane == lane)
+		break;
+	if (seat == NULL)
+		return create_seat(lane, user);
+	if (seat != user->seats) { /* the next search is short */
+		DL_DELETE2(user->seats, seat, user_prev, user_next);
+		DL_PREPEND2(user->seats, seat, user_prev, user_next);
+	}
+	return seat;
+}
+
+void user_touch(
+	struct policy *policy, struct policy_user *user, uint64_t now_ns)
+{
+	bool is_active = user->running > 0 || user->queued > 0;
+
+	user->last_ns = now_ns;
+	if (is_active == user->is_active)
+		return;
+	user->is_active = is_active;
+	if (is_active) {
+		DL_DELETE(policy->idle, user);
+		DL_PREPEND(policy->active, user);
+		policy->n_idle--;
+		policy->n_active++;
+	} else {
+		DL_DELETE(policy->active, user);
+		DL_PREPEND(policy->idle, user);
+		policy->n_active--;
+		policy->n_idle++;
+		forget_oldest(policy, USERS_IDLE);
+	}
+}
+
+void user_configure(const struct policy *policy, struct policy_user *user)
+{
+	const struct policy_config *config = &policy->settings->config;
+	const struct policy_user_rule *rule =
+		settings_user(policy->settings, user->name);
+
+	user->weight = rule && rule->weight > 0 ? rule->weight : 1;
+	user->max_running = rule && rule->max_concurrent
+				    ? rule->max_concurrent
+				    : config->max_requests_per_user;
+	user->max_queued = rule && rule->max_queued
+				   ? rule->max_queued
+				   : config->max_queued_per_user;
+}
+
+void user_free_all(struct policy *policy)
+{
+	assert(policy->n_active == 0);
+	forget_oldest(policy, 0);
+	names_fini(&policy->user_names);
+	names_fini(&policy->app_names);
+}
+
+void user_leave_lane(struct policy_lane *lane)
+{
+	while (lane->teams != NULL)
+		free_seat(lane->teams->seats);
+}

@@ -1,0 +1,110 @@
+/* What the board shows. */
+#include "coordinator/policy/inside.h"
+
+#include <utlist.h>
+
+void policy_view_host(const struct policy *policy, uint64_t now_ns,
+	struct policy_host_view *ret_view)
+{
+	const struct policy_config *config = &policy->settings->config;
+
+	*ret_view = (struct policy_host_view){
+		.running = policy->running,
+		.running_peak = policy->running_peak,
+		.running_limit = config->max_concurrent,
+		.queued = policy->queued,
+		.queued_peak = policy->queued_peak,
+		.queued_limit = config->max_queued,
+		.starts = window_count(&policy->window, now_ns),
+		.starts_peak = policy->window.peak,
+		.starts_limit = config->requests_per_minute,
+		.users = policy->n_active,
+		.oldest_enqueued_ns = age_oldest_ns(&policy->age),
+	};
+}
+
+static struct policy_lane_view view_lane(
+	const struct policy_lane *lane, uint64_t now_ns)
+{
+	return (struct policy_lane_view){
+		.name = lane->name,
+		.pattern = lane->model ? lane->model->pattern : "",
+		.running = lane->running,
+		.running_peak = lane->running_peak,
+		.running_limit = lane->max_concurrent,
+		.queued = lane->queued,
+		.backing_off = lane->backing_off,
+		.starts = window_count(&lane->window, now_ns),
+		.starts_peak = lane->window.peak,
+		.starts_limit = lane->window.limit,
+		.tokens_available = tokens_available(&lane->tokens, now_ns),
+		.tokens_limit = lane->tokens.limit,
+		.tokens_reserved = lane->tokens.reserved,
+		.tokens_used_today = tokens_used_today(&lane->tokens, now_ns),
+		.tokens_day_limit = lane->tokens.day_limit,
+		.admitted = lane->admitted,
+		.done = lane->done,
+		.throttled = lane->throttled,
+		.lost = lane->lost,
+		.retries = lane->retries,
+		.retry_budget_left = lane->retry_left,
+		.gate_open = !lane->gate.is_closed,
+		.gate_opens_ns = lane->gate.is_closed ? lane->gate.opens_ns : 0,
+	};
+}
+
+static bool show_lane(const struct policy_lane *lane, uint64_t now_ns,
+	bool (*see)(const struct policy_lane_view *view, void *arg), void *arg)
+{
+	struct policy_lane_view view = view_lane(lane, now_ns);
+
+	return see(&view, arg);
+}
+
+void policy_each_lane(const struct policy *policy, uint64_t now_ns,
+	bool (*see)(const struct policy_lane_view *view, void *arg), void *arg)
+{
+	if (!show_lane(policy->fallback, now_ns, see, arg))
+		return;
+	for (size_t i = 0; i < policy->n_lanes; i++)
+		if (!show_lane(policy->lanes[i], now_ns, see, arg))
+			return;
+}
+
+static struct policy_user_view view_user(const struct policy_user *user)
+{
+	return (struct policy_user_view){
+		.name = user->name,
+		.app = user->app->name,
+		.running = user->running,
+		.running_limit = user->max_running,
+		.queued = user->queued,
+		.queued_limit = user->max_queued,
+		.service = user->service,
+		.weight = user->weight,
+		.admitted = user->admitted,
+		.done = user->done,
+		.refused = user->refused,
+		.last_ns = user->last_ns,
+	};
+}
+
+static bool show_users(const struct policy_user *list,
+	bool (*see)(const struct policy_user_view *view, void *arg), void *arg)
+{
+	for (const struct policy_user *user = list; user; user = user->next) {
+		struct policy_user_view view = view_user(user);
+
+		if (!see(&view, arg))
+			return false;
+	}
+	return true;
+}
+
+void policy_each_user(const struct policy *policy, uint64_t now_ns,
+	bool (*see)(const struct policy_user_view *view, void *arg), void *arg)
+{
+	(void)now_ns;
+	if (show_users(policy->active, see, arg))
+		(void)show_users(policy->idle, see, arg);
+}

@@ -1,0 +1,171 @@
+/* The window: a growing ring of stamps. */
+#include "coordinator/policy/window.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+enum { FIRST_CAPACITY = 64 };
+
+int window_init(struct window *window, uint32_t limit, uint64_t span_ns)
+{
+	*window = (struct window){.capacity = FIRST_CAPACITY};
+	window_set(window, limit, span_ns);
+	window->stamps = malloc(FIRST_CAPACITY * sizeof(*window->stamps));
+	return window->stamps == NULL ? -ENOMEM : 0;
+}
+
+void window_fini(struct window *window)
+{
+	free(window->stamps);
+	*window = (struct window){0};
+}
+
+void window_set(struct window *window, uint32_t limit, uint64_t span_ns)
+{
+	window->limit = limit;
+	window->span_ns = span_ns;
+}
+
+static uint64_t *stamp_at(const struct window *window, uint32_t i)
+{
+	return &window->stamps[(window->oldest + i) & (window->capacity - 1)];
+}
+
+static void drop_oldest(struct window *window)
+{
+	window->oldest = (window->oldest + 1) & (window->capacity - 1);
+	window->count--;
+}
+
+/* A start at t is out of the window at t + span exactly. */
+static void prune(struct window *window, uint64_t now_ns)
+{
+	while (window->count > 0 &&
+		*stamp_at(window, 0) + window->span_ns <= now_ns)
+		drop_oldest(window);
+}
+
+static void note_peak(struct window *window)
+{
+	uint32_t starts = window->count + window->pending;
+
+	if (starts > window->peak)
+		window->peak = starts;
+}
+
+static int grow(struct window *window)
+{
+	uint32_t capacity = window->capacity * 2;
+	uint64_t *stamps;
+
+	if (capacity == 0)
+		return -ENOMEM;
+	stamps = malloc(capacity * sizeof(*stamps));
+	if (stamps == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < window->count; i++)
+		stamps[i] = *stamp_at(window, i);
+	free(window->stamps);
+	window->stamps = stamps;
+	window->oldest = 0;
+	window->capacity = capacity;
+	return 0;
+}
+
+uint64_t window_wait(struct window *window, uint64_t now_ns)
+{
+	uint64_t starts, over;
+
+	prune(window, now_ns);
+	if (window->limit == 0)
+		return 0;
+	if (now_ns < window->full_until_ns)
+		return window->full_until_ns;
+	starts = (uint64_t)window->count + window->pending;
+	if (starts < window->limit)
+		return 0;
+	over = starts - window->limit; /* this one must go first */
+	if (over >= window->count)
+		return UINT64_MAX;
+	return *stamp_at(window, (uint32_t)over) + window->span_ns;
+}
+
+int window_reserve(struct window *window)
+{
+	uint64_t need = (uint64_t)window->count + window->pending + 1;
+
+	if (need <= window->capacity)
+		return 0;
+	if (window->limit == 0 && window->capacity >= WINDOW_KEEP)
+		return 0;
+	if (grow(window) == 0 || window->limit == 0)
+		return 0;
+	return -ENOMEM;
+}
+
+void window_hold(struct window *window)
+{
+	window->pending++;
+	note_peak(window);
+}
+
+void window_give_back(struct window *window)
+{
+	assert(window->pending > 0);
+	window->pending--;
+}
+
+void window_start(struct window *window, uint64_t now_ns)
+{
+	uint64_t last = 0;
+
+	window_give_back(window);
+	prune(window, now_ns);
+	if (window->count > 0)
+		last = *stamp_at(window, window->count - 1);
+	if (window->count == window->capacity)
+		drop_oldest(window);
+	/* Never decreasing, also when the caller's clocks were read apart. */
+	*stamp_at(window, window->count++) = now_ns > last ? now_ns : last;
+	note_peak(window);
+}
+
+int window_restore(struct window *window, uint64_t started_ns, uint64_t now_ns)
+{
+	uint32_t i;
+
+	if (started_ns > now_ns)
+		started_ns = now_ns;
+	if (started_ns + window->span_ns <= now_ns)
+		return 0;
+	if (window->count + window->pending >= window->capacity &&
+		grow(window) != 0)
+		return -ENOMEM;
+	for (i = window->count; i > 0; i--) {
+		if (*stamp_at(window, i - 1) <= started_ns)
+			break;
+		*stamp_at(window, i) = *stamp_at(window, i - 1);
+	}
+	*stamp_at(window, i) = started_ns;
+	window->count++;
+	note_peak(window);
+	return 0;
+}
+
+uint32_t window_count(const struct window *window, uint64_t now_ns)
+{
+	uint32_t low = 0, high = window->count;
+
+	if (window->limit != 0 && now_ns < window->full_until_ns)
+		return window->limit;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (*stamp_at(window, middle) + window->span_ns <= now_ns)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return window->count - low + window->pending;
+}
