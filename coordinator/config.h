@@ -22,7 +22,7 @@
 #include <sys/types.h>
 
 enum {
-	CONFIG_NAME_BYTES = 32, /* of a governor's name, at most */
+	CONFIG_NAME_BYTES = 31, /* of a governor's name, at most */
 	CONFIG_ERRORS = 16,
 	CONFIG_ERROR_BYTES = 512
 };
@@ -105,7 +105,7 @@ void config_free(struct config *config);
 const char *config_error_first(
 	const struct config_error *error, char ret_text[CONFIG_ERROR_BYTES]);
 
-/* 1 to 32 of A-Z a-z 0-9 . _ -, no dot first: it becomes part of file names. */
+/* 1 to 31 of A-Z a-z 0-9 . _ -, no dot first: it becomes part of file names. */
 bool config_name_is_valid(const char *name);
 
 /*

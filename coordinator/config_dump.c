@@ -1,0 +1,209 @@
+/*
+ * Configurations to look at: one as text that could be loaded again, and what
+ * differs between two.
+ */
+#include "coordinator/config_private.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Columns before the comment with the origin. */
+enum { VALUE_COLUMNS = 44 };
+
+static size_t append_quoted(char *text, size_t used, const char *value)
+{
+	text[used++] = '"';
+	for (; *value != '\0'; value++) {
+		if (*value == '"' || *value == '\\')
+			text[used++] = '\\';
+		text[used++] = *value;
+	}
+	text[used++] = '"';
+	text[used] = '\0';
+	return used;
+}
+
+/* ${…} is refused in double quotes, so its dollar goes into single ones. */
+static void print_quoted(const char *value, char *ret_text)
+{
+	size_t used = 0;
+
+	if (strstr(value, "${") == NULL) {
+		(void)append_quoted(ret_text, 0, value);
+		return;
+	}
+	ret_text[used++] = '\'';
+	for (; *value != '\0'; value++) {
+		if (*value == '\'' || *value == '\\')
+			ret_text[used++] = '\\';
+		ret_text[used++] = *value;
+	}
+	strcpy(ret_text + used, "'");
+}
+
+static void dump_value(const struct config_key *key, const void *base,
+	const struct config_origin *origin, const char *indent, FILE *out)
+{
+	char value[CONFIG_VALUE_BYTES];
+	char text[2 * CONFIG_VALUE_BYTES + 4];
+	bool plain = key->type == CONFIG_U32 || key->type == CONFIG_U64 ||
+		     key->type == CONFIG_REAL || key->type == CONFIG_BOOL;
+
+	config_value_print(key, base, value, sizeof(value));
+	if (config_value_is_text(key) && value[0] == '\0') {
+		fprintf(out, "%s# %s is not set\n", indent, key->name);
+		return;
+	}
+	if (config_value_is_list(key))
+		snprintf(text, sizeof(text), "{%s}", value);
+	else if (plain)
+		snprintf(text, sizeof(text), "%s", value);
+	else
+		print_quoted(value, text);
+	fprintf(out, "%s%s = %-*s # %s\n", indent, key->name,
+		VALUE_COLUMNS - (int)(strlen(indent) + strlen(key->name)), text,
+		origin->text == NULL ? "default" : origin->text);
+}
+
+static void dump_scope(enum config_scope scope, const void *base,
+	const struct config_origin *origins, const char *indent, FILE *out)
+{
+	for (size_t i = 0; i < CONFIG_KEYS; i++)
+		if (config_keys[i].scope == scope)
+			dump_value(&config_keys[i], base, &origins[i], indent,
+				out);
+}
+
+static void dump_block(const char *title, const struct config_block *block,
+	const void *base, FILE *out)
+{
+	char text[2 * CONFIG_VALUE_BYTES + 4];
+
+	print_quoted(title, text);
+	fprintf(out, "\n%s %s { # %s\n", config_scope_name(block->scope), text,
+		block->origin);
+	dump_scope(block->scope, base, block->origins, "\t", out);
+	fprintf(out, "}\n");
+}
+
+int config_dump(const struct config *config, FILE *out)
+{
+	const struct policy_model *model = config->policy.models;
+	const struct policy_user_rule *user = config->policy.users;
+
+	fprintf(out, "# governor \"%s\", configuration file %s\n", config->name,
+		config->file != NULL ? config->file : "none");
+	dump_scope(CONFIG_FLAT, config, config->own->origins, "", out);
+	fprintf(out, "\nupstream \"bedrock\" {\n");
+	dump_scope(CONFIG_UPSTREAM, config, config->own->origins, "\t", out);
+	fprintf(out, "}\n");
+	for (const struct config_block *block = config->own->blocks;
+		block != NULL; block = block->next) {
+		if (block->scope == CONFIG_MODEL)
+			dump_block(block->title, block, model++, out);
+		else if (block->scope == CONFIG_USER)
+			dump_block(block->title, block, user++, out);
+	}
+	return fflush(out) != 0 || ferror(out) ? -EIO : 0;
+}
+
+/* ------------------------------------------------------------ differences */
+
+struct names {
+	char *text;
+	size_t bytes, used, n;
+};
+
+static void add_name(struct names *names, const char *name)
+{
+	int wrote;
+
+	if (names->used < names->bytes) {
+		wrote = snprintf(names->text + names->used,
+			names->bytes - names->used, "%s%s",
+			names->n > 0 ? ", " : "", name);
+		names->used += (size_t)wrote;
+	}
+	names->n++;
+}
+
+static bool values_differ(
+	const struct config_key *key, const void *a, const void *b)
+{
+	char left[CONFIG_VALUE_BYTES], right[CONFIG_VALUE_BYTES];
+
+	config_value_print(key, a, left, sizeof(left));
+	config_value_print(key, b, right, sizeof(right));
+	return strcmp(left, right) != 0;
+}
+
+static bool scopes_differ(enum config_scope scope, const void *a, const void *b)
+{
+	for (size_t i = 0; i < CONFIG_KEYS; i++)
+		if (config_keys[i].scope == scope &&
+			values_differ(&config_keys[i], a, b))
+			return true;
+	return false;
+}
+
+static bool models_differ(
+	const struct policy_config *a, const struct policy_config *b)
+{
+	if (a->n_models != b->n_models)
+		return true;
+	for (size_t i = 0; i < a->n_models; i++)
+		if (strcmp(a->models[i].pattern, b->models[i].pattern) != 0 ||
+			scopes_differ(
+				CONFIG_MODEL, &a->models[i], &b->models[i]))
+			return true;
+	return false;
+}
+
+static bool users_differ(
+	const struct policy_config *a, const struct policy_config *b)
+{
+	if (a->n_users != b->n_users)
+		return true;
+	for (size_t i = 0; i < a->n_users; i++)
+		if (strcmp(a->users[i].pattern, b->users[i].pattern) != 0 ||
+			scopes_differ(CONFIG_USER, &a->users[i], &b->users[i]))
+			return true;
+	return false;
+}
+
+static size_t diff(const struct config *old, const struct config *new,
+	bool restart_only, char *ret_keys, size_t bytes)
+{
+	struct names names = {.text = ret_keys, .bytes = bytes};
+	char path[64];
+
+	if (bytes > 0)
+		ret_keys[0] = '\0';
+	if (strcmp(old->name, new->name) != 0)
+		add_name(&names, "name");
+	for (size_t i = 0; i < CONFIG_KEYS; i++) {
+		const struct config_key *key = &config_keys[i];
+
+		if (key->scope <= CONFIG_UPSTREAM &&
+			(key->restart || !restart_only) &&
+			values_differ(key, old, new))
+			add_name(&names, config_key_path(key, path));
+	}
+	if (!restart_only && models_differ(&old->policy, &new->policy))
+		add_name(&names, "model");
+	if (!restart_only && users_differ(&old->policy, &new->policy))
+		add_name(&names, "user");
+	return names.n;
+}
+
+size_t config_diff_needs_restart(const struct config *old,
+	const struct config *new, char *ret_keys, size_t bytes)
+{
+	return diff(old, new, true, ret_keys, bytes);
+}
+
+size_t config_diff(const struct config *old, const struct config *new,
+	char *ret_keys, size_t bytes)
+{
+	return diff(old, new, false, ret_keys, bytes);
+}
