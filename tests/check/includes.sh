@@ -20,7 +20,7 @@ BEGIN {
 		"coordinator/door/ coordinator/loop/ coordinator/log.h shm-layout/")
 	allow("coordinator/upstream",
 		"coordinator/upstream/ coordinator/loop/ coordinator/log.h")
-	allow("tools", "client-lib/rgov.h shm-layout/")
+	allow("tools", "client-lib/rgov.h shm-layout/ tools/board-view/ tools/command-line/")
 
 	# sha256 of a body is taken where the body is read: in door, too.
 	lives("openssl/", "coordinator/upstream/ coordinator/door/ tools/bedrock-sim/")
