@@ -195,7 +195,7 @@ def _reply(answer, headers, seconds, attempts):
         raise Refused("the reply is no JSON") from None
     usage = message.get("usage", {}) if isinstance(message, dict) else {}
     return Reply(text=first_text(message),
-                 input_tokens=usage.get("input_tokens", -1),
-                 output_tokens=usage.get("output_tokens", -1),
+                 input_tokens=usage.get("input_tokens"),
+                 output_tokens=usage.get("output_tokens"),
                  execution_s=seconds, attempts=attempts,
                  request_id=headers.get("x-amzn-RequestId", ""))

@@ -37,8 +37,8 @@ class Refused(Exception):
 @dataclasses.dataclass
 class Reply:
     text: str
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None  # None: the provider did not say
+    output_tokens: int | None
     execution_s: float  # of the attempt that succeeded
     attempts: int
     request_id: str

@@ -11,12 +11,14 @@ def ask(model_id, body, user, timeout):
     try:
         reply = gov.invoke(model_id, body, user=user, timeout=timeout)
         message = reply.json()
+    except rgov.Invalid:  # a ValueError, which says what is wrong
+        raise
     except rgov.TooLarge as e:
         raise TooLarge(str(e)) from e
-    except rgov.Draining as e:
-        raise Away(str(e), e.retry_after) from e
-    except rgov.Rejected as e:  # QueueFull, UserLimit
+    except (rgov.QueueFull, rgov.UserLimit) as e:
         raise Busy(str(e), e.retry_after) from e
+    except rgov.Rejected as e:  # draining, no credentials, no memory
+        raise Away(str(e), e.retry_after) from e
     except rgov.Unavailable as e:
         raise Away(str(e)) from e
     except rgov.Timeout as e:
