@@ -1,0 +1,103 @@
+/*
+ * librgov's answers as Python objects: a Reply, or the exception that
+ * rgov.errors makes of a refusal or an error code.  Which exception stands for
+ * what is decided there, not here.
+ */
+#include "client-lib/python/ext/ext.h"
+
+#include <string.h>
+
+/* Words for people may be cut in the middle of a character. */
+static PyObject *text_of(const char *text)
+{
+	return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+}
+
+static PyObject *body_of(const struct rgov_reply *reply)
+{
+	return PyBytes_FromStringAndSize(
+		reply->body, (Py_ssize_t)reply->body_bytes);
+}
+
+static PyObject *tokens_of(int64_t tokens)
+{
+	if (tokens < 0)
+		Py_RETURN_NONE;
+	return PyLong_FromLongLong(tokens);
+}
+
+static double seconds_of(uint64_t ns)
+{
+	return (double)ns * 1e-9;
+}
+
+static PyObject *usage_of(
+	struct ext_state *state, const struct rgov_reply *reply)
+{
+	/* N: the references go into the tuple; a NULL among them fails it. */
+	return PyObject_CallFunction(state->usage_class, "NNNN",
+		tokens_of(reply->input_tokens), tokens_of(reply->output_tokens),
+		tokens_of(reply->cache_read_tokens),
+		tokens_of(reply->cache_write_tokens));
+}
+
+static PyObject *reply_of(struct ext_state *state, PyObject *model_id,
+	const struct rgov_reply *reply)
+{
+	return PyObject_CallFunction(state->reply_class, "iNNddINO",
+		reply->http_status, body_of(reply), usage_of(state, reply),
+		seconds_of(reply->wait_ns), seconds_of(reply->execution_ns),
+		(unsigned)reply->attempts, text_of(reply->request_id),
+		model_id);
+}
+
+/* Takes the reference; raises the exception that was made, if one was. */
+static void *raise_error(PyObject *error)
+{
+	if (error == NULL)
+		return NULL;
+	PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+	Py_DECREF(error);
+	return NULL;
+}
+
+static PyObject *retry_after_of(const struct rgov_reply *reply)
+{
+	if (reply->retry_after_ms == 0)
+		Py_RETURN_NONE;
+	return PyFloat_FromDouble((double)reply->retry_after_ms * 1e-3);
+}
+
+PyObject *answer_make(struct ext_state *state, PyObject *model_id,
+	PyObject *user, const struct rgov_reply *reply)
+{
+	if (reply->result == RGOV_R_OK)
+		return reply_of(state, model_id, reply);
+	return raise_error(
+		PyObject_CallFunction(state->error_of_reply, "iOOiNNNNIN",
+			(int)reply->result, model_id, user, reply->http_status,
+			text_of(reply->code), text_of(reply->message),
+			text_of(reply->request_id), body_of(reply),
+			(unsigned)reply->attempts, retry_after_of(reply)));
+}
+
+void *answer_raise(
+	struct ext_state *state, int error, PyObject *model_id, PyObject *user)
+{
+	PyObject *why = text_of(rgov_why());
+	PyObject *words = text_of(rgov_strerror(error));
+
+	if (error < 0)
+		error = -error;
+	if (model_id == NULL)
+		return raise_error(PyObject_CallFunction(state->error_of_errno,
+			"iNNss", error, why, words, "", ""));
+	return raise_error(PyObject_CallFunction(state->error_of_errno, "iNNOO",
+		error, why, words, model_id, user));
+}
+
+void *answer_raise_words(struct ext_state *state, int error, const char *words)
+{
+	return raise_error(PyObject_CallFunction(
+		state->error_of_errno, "issss", error, words, "", "", ""));
+}

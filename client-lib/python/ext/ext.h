@@ -1,0 +1,134 @@
+/*
+ * What the files of the extension rgov._rgov share.  The extension gives Python
+ * librgov's handle and tickets, with the GIL released wherever a call can
+ * sleep; everything that needs neither (defaults, JSON, event loops) is Python.
+ *
+ * Limited API of 3.10: no global variable, all types are made from specs, what
+ * a module needs is in its struct ext_state.
+ */
+#ifndef PYTHON_EXT_H
+#define PYTHON_EXT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "client-lib/rgov.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum {
+	/* A signal's handler, and close(), must be heard within this time,
+	 * while a request waits and while rgovd is being looked for. */
+	WAIT_SLICE_MS = 200,
+	/* The third operation, beside those of enum rgov_operation. */
+	ASK_PERMIT = 2,
+	ASK_ARGS = 10,
+};
+
+/* What dispatch() says. */
+enum { DISPATCHED = 0, DISPATCH_AWAY = 1, DISPATCH_LOST = 2 };
+
+struct ext_state {
+	PyObject *handle_type;
+	PyObject *ticket_type;
+	PyObject *reply_class;    /* rgov.reply.Reply */
+	PyObject *usage_class;    /* rgov.reply.Usage */
+	PyObject *error_of_reply; /* rgov.errors._from_reply */
+	PyObject *error_of_errno; /* rgov.errors._from_errno */
+	PyObject *base_error;     /* rgov.errors.Error */
+	PyObject *config_error;   /* rgov.errors.ConfigError */
+	PyObject *fork_error;     /* rgov.errors.ForkError */
+	PyObject *permit_lost;    /* rgov.errors.PermitLost */
+};
+
+/* The state of the module that made the type of this object. */
+struct ext_state *ext_state_of(PyObject *object);
+
+/* ----------------------------------------------------------- handle.c */
+
+/*
+ * One struct rgov.  It is closed when close() was called and nobody is inside a
+ * call any more; all fields are guarded by the GIL.
+ */
+struct handle_object {
+	PyObject_HEAD struct rgov *gov; /* NULL: closed */
+	unsigned users;                 /* calls that use gov at this moment */
+	bool closing;
+	pid_t pid; /* whose users are counted: after a fork they are not ours */
+	double connect_timeout_s; /* how long rgovd is looked for */
+};
+
+extern PyType_Spec handle_spec;
+
+/* Begins to use the handle; NULL: it is closed, an exception is set.  Each
+ * success is ended by handle_release() with the same *ret_pid. */
+struct rgov *handle_claim(struct handle_object *handle, pid_t *ret_pid);
+void handle_release(struct handle_object *handle, pid_t pid);
+
+/* -------------------------------------------------------------- ask.c */
+
+/* A request made of Python's arguments, which it borrows from. */
+struct ask {
+	struct rgov_request request;
+	PyObject *model_id,
+		*user; /* borrowed str, for messages and the reply */
+	bool is_permit;
+};
+
+/*
+ * (operation, model_id, body, user, priority, timeout, headers, flags,
+ *  input_tokens, output_tokens), as _rgov.pyi says.  0, or -1 with an exception
+ * set.  The pointers live as long as the arguments do.
+ */
+int ask_parse(struct ext_state *state, PyObject *const *args, Py_ssize_t n_args,
+	struct ask *ret_ask);
+
+/* ----------------------------------------------------------- ticket.c */
+
+/* A request that is out, or a permit that is held. */
+struct ticket_object {
+	PyObject_HEAD struct handle_object *handle; /* owned */
+	struct rgov_ticket ticket;
+	PyObject *model_id, *user; /* owned str */
+	double wait_s;             /* of a granted permit, in rgovd's queue */
+	pid_t pid;                 /* a child's finalizer must do nothing */
+	enum { TICKET_OUT, TICKET_HELD, TICKET_ENDED } state;
+	bool is_permit;
+};
+
+extern PyType_Spec ticket_spec;
+
+/* A ticket object for a request that is out (or a permit that is held); NULL
+ * with an exception set, and then the request is still the caller's. */
+PyObject *ticket_new(struct ext_state *state, struct handle_object *handle,
+	const struct ask *ask, const struct rgov_ticket *ticket);
+
+/* The permit was granted, as the reply says. */
+void ticket_hold(PyObject *ticket, const struct rgov_reply *reply);
+
+/* --------------------------------------------------------- exchange.c */
+
+/* Handle.call() and Handle.submit(), as _rgov.pyi says; METH_FASTCALL. */
+PyObject *exchange_call(
+	PyObject *self, PyObject *const *args, Py_ssize_t n_args);
+PyObject *exchange_submit(
+	PyObject *self, PyObject *const *args, Py_ssize_t n_args);
+
+/* ----------------------------------------------------------- answer.c */
+
+/* A success as a Reply; anything else is raised (NULL).  Does not end reply. */
+PyObject *answer_make(struct ext_state *state, PyObject *model_id,
+	PyObject *user, const struct rgov_reply *reply);
+
+/* Raises what librgov's -error means (model_id NULL: of no request); always
+ * NULL.  Call it before anything else on this thread can call librgov: it asks
+ * rgov_why(). */
+void *answer_raise(
+	struct ext_state *state, int error, PyObject *model_id, PyObject *user);
+
+/* The same in words of our own. */
+void *answer_raise_words(struct ext_state *state, int error, const char *words);
+
+#endif

@@ -1,0 +1,277 @@
+"""The exceptions of rgov.
+
+::
+
+    Error
+     +- ConfigError (ValueError)        the package was asked for what cannot be
+     +- ForkError (RuntimeError)        a parent's permit or request, in a child
+     +- Unavailable (ConnectionError)   rgovd cannot be reached; names the socket
+     +- Timeout (TimeoutError)          the deadline passed
+     +- PermitLost                      settled too late: it is no longer held
+     +- Rejected                        rgovd (or librgov) refused; nothing was sent
+     |   +- QueueFull, UserLimit, TooLarge, Draining
+     |   +- Invalid (ValueError)
+     +- UpstreamError                   the provider's answer is an error, or none
+
+Every message names what was tried.  All of them can be pickled.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+
+__all__ = [
+    "ConfigError",
+    "Draining",
+    "Error",
+    "ForkError",
+    "Invalid",
+    "PermitLost",
+    "QueueFull",
+    "Rejected",
+    "Timeout",
+    "TooLarge",
+    "Unavailable",
+    "UpstreamError",
+    "UserLimit",
+]
+
+
+class Error(Exception):
+    """Whatever rgov raises is one of these."""
+
+
+class ConfigError(Error, ValueError):
+    """A setting of this process is wrong, or rgov is switched off here."""
+
+
+class ForkError(Error, RuntimeError):
+    """A request or permit of the parent process was used in a child."""
+
+
+class Unavailable(Error, ConnectionError):
+    """rgovd cannot be reached: it does not run, speaks another layout version,
+    or does not let this user in.  The message names the socket."""
+
+
+class Timeout(Error, TimeoutError):
+    """The deadline passed: in the queue, upstream, or while rgovd was away."""
+
+
+class PermitLost(Error):
+    """The permit is no longer held: it was settled, expired, or its session ended."""
+
+
+class Rejected(Error):
+    """The request was refused before anything was sent upstream.
+
+    ``reason`` is a word that does not change between releases: ``queue_full``,
+    ``user_limit``, ``too_large``, ``draining``, ``invalid``, ``slots``,
+    ``no_credentials``, ``no_memory``, ``body_changed``.  ``retry_after`` is when
+    to come back, in seconds; None where coming back is no use or no time is
+    known.  ``model_id`` and ``user`` are those of the request.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: str = "",
+        retry_after: float | None = None,
+        model_id: str = "",
+        user: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
+        self.model_id = model_id
+        self.user = user
+
+
+class QueueFull(Rejected):
+    """Too much is queued: on the host, of this user, or in this process
+    (reason ``slots``: see ``connect(slots=...)``)."""
+
+
+class UserLimit(Rejected):
+    """The user's own limit or budget is used up."""
+
+
+class TooLarge(Rejected):
+    """The request can never fit: its body, or its tokens above the whole quota."""
+
+
+class Draining(Rejected):
+    """rgovd is about to end; a successor may serve the request."""
+
+
+class Invalid(Rejected, ValueError):
+    """The request itself is wrong: a model id, user, header or timeout."""
+
+
+class UpstreamError(Error):
+    """The provider answered an error, or no usable answer came.
+
+    ``status``: HTTP status, 0 when no answer came.  ``code``: the provider's
+    name of the error (``ThrottlingException``), or rgov's own where there is no
+    answer (``ConnectFailed``, ``Ambiguous``, ...).  ``message``: the words that
+    came with it.  ``request_id``: the provider's, "" where unknown.  ``body``:
+    the answer as it came.  ``attempts``: how often rgovd sent it.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int = 0,
+        code: str = "",
+        request_id: str = "",
+        body: bytes = b"",
+        attempts: int = 0,
+        model_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.request_id = request_id
+        self.body = body
+        self.attempts = attempts
+        self.model_id = model_id
+
+    def __str__(self) -> str:
+        """One line for people: code, status, model, attempts and message."""
+        where = f"HTTP {self.status}" if self.status else "no answer"
+        text = f"{self.code or 'UpstreamError'} ({where}) from {self.model_id[:80]}"
+        if self.attempts:
+            text += f" after {self.attempts} attempt{'s' if self.attempts != 1 else ''}"
+        if self.message:
+            text += f": {self.message}"
+        if self.request_id:
+            text += f" [request {self.request_id}]"
+        return text
+
+
+# ------------------------------------------------- called by the extension
+#
+# It hands over what librgov said; which exception that is, and its words, are
+# decided here and nowhere else.
+
+# enum rgov_result of rgov.h, whose order is ABI.
+(
+    _OK,
+    _UPSTREAM_ERROR,
+    _UPSTREAM_FAILED,
+    _DEADLINE,
+    _CANCELLED,
+    _QUEUE_FULL,
+    _USER_LIMIT,
+    _TOO_LARGE,
+    _DRAINING,
+    _INVALID,
+    _NO_CREDENTIALS,
+    _BODY_CHANGED,
+    _REPLY_TOO_LARGE,
+    _AMBIGUOUS,
+    _NO_MEMORY,
+) = range(15)
+
+_REFUSALS: dict[int, tuple[type[Rejected], str]] = {
+    _QUEUE_FULL: (QueueFull, "queue_full"),
+    _USER_LIMIT: (UserLimit, "user_limit"),
+    _TOO_LARGE: (TooLarge, "too_large"),
+    _DRAINING: (Draining, "draining"),
+    _INVALID: (Invalid, "invalid"),
+    _NO_CREDENTIALS: (Rejected, "no_credentials"),
+    _BODY_CHANGED: (Rejected, "body_changed"),
+    _NO_MEMORY: (Rejected, "no_memory"),
+}
+
+_UPSTREAM_CODES = {
+    _UPSTREAM_FAILED: "NoAnswer",
+    _REPLY_TOO_LARGE: "ReplyTooLarge",
+    _AMBIGUOUS: "Ambiguous",
+}
+
+
+def _what(model_id: str, user: str) -> str:
+    """Both may be as long and as strange as a caller can make them."""
+    return f"model {model_id[:80]!r}, user {user[:63]!r}"
+
+
+def _from_reply(
+    result: int,
+    model_id: str,
+    user: str,
+    status: int,
+    code: str,
+    message: str,
+    request_id: str,
+    body: bytes,
+    attempts: int,
+    retry_after: float | None,
+) -> Error:
+    """The exception for an answer that is not a success."""
+    if result == _DEADLINE:
+        return Timeout(f"{message or 'the deadline passed'} ({_what(model_id, user)})")
+    if result == _CANCELLED:
+        return Error(f"the request was cancelled ({_what(model_id, user)})")
+    if result in _REFUSALS:
+        kind, reason = _REFUSALS[result]
+        text = f"{message or reason.replace('_', ' ')} ({_what(model_id, user)})"
+        if retry_after is not None:
+            text += f"; come back in {retry_after:.1f} s"
+        return kind(
+            text,
+            reason=reason,
+            retry_after=retry_after,
+            model_id=model_id,
+            user=user,
+        )
+    return UpstreamError(
+        message or _message_of(body),
+        status=status,
+        code=code or _UPSTREAM_CODES.get(result, ""),
+        request_id=request_id,
+        body=body,
+        attempts=attempts,
+        model_id=model_id,
+    )
+
+
+def _message_of(body: bytes) -> str:
+    """The provider's words, where rgovd did not hand them over separately."""
+    try:
+        fields = json.loads(body)
+        return str(fields.get("message") or fields.get("Message") or "")
+    except (ValueError, AttributeError):
+        return ""
+
+
+_LIBRARY_REFUSALS: dict[int, tuple[type[Rejected], str]] = {
+    errno.EINVAL: (Invalid, "invalid"),
+    errno.EMSGSIZE: (TooLarge, "too_large"),
+    errno.EAGAIN: (QueueFull, "slots"),
+    errno.ENOSPC: (Rejected, "no_memory"),
+}
+
+
+def _from_errno(error: int, why: str, words: str, model_id: str, user: str) -> Exception:
+    """The exception for an error code of librgov (``error`` is positive)."""
+    said = why or words
+    about = f"{said} ({_what(model_id, user)})" if model_id else said
+    if error in _LIBRARY_REFUSALS:
+        kind, reason = _LIBRARY_REFUSALS[error]
+        if reason == "slots":
+            about += "; connect(slots=...) asks for more"
+        return kind(about, reason=reason, model_id=model_id, user=user)
+    if error == errno.ETIMEDOUT:
+        return Timeout(about)
+    if error == errno.ENOMEM:
+        return MemoryError(about)
+    if error == errno.ESTALE:
+        return Unavailable(
+            f"rgovd was restarted and does not know this request any more: {about}"
+        )
+    return Unavailable(said)

@@ -1,0 +1,102 @@
+"""Waiting inside gevent's hub: as in any event loop, see loops.py.
+
+gevent is imported here alone, and only when it is there already or asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from . import _rgov
+from .ask import Ask
+from .loops import Ended, LoopSession, overdue_after
+
+__all__ = ["GeventSession", "hub", "is_patched"]
+
+
+def is_patched() -> bool:
+    """Has gevent replaced `threading`?  Asked at each call: gunicorn patches its
+    workers after the application was loaded."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def hub() -> Any:
+    """This thread's hub.  ImportError: gevent is not installed."""
+    return importlib.import_module("gevent").get_hub()
+
+
+class GeventSession(LoopSession):
+    """A session of one hub."""
+
+    def __init__(self, handle: _rgov.Handle) -> None:
+        super().__init__(handle)
+        self._watcher: Any = None
+        self._timers: set[Any] = set()
+
+    def _watch(self, fd: int) -> None:
+        self._watcher = hub().loop.io(fd, 1)
+        self._watcher.start(self.on_ready)
+
+    def _unwatch(self, fd: int) -> None:
+        self._watcher.close()
+        self._watcher = None
+
+    def _start_timer(self, seconds: float, what: Callable[[], None]) -> Any:
+        timer = hub().loop.timer(seconds)
+        timer.start(what)
+        return timer
+
+    def _call_later(self, seconds: float, what: Callable[[], None]) -> None:
+        def ring() -> None:
+            self._timers.discard(timer)
+            timer.close()
+            what()
+
+        timer = self._start_timer(seconds, ring)
+        self._timers.add(timer)
+
+    def _submit(self, ask: Ask) -> _rgov.Ticket:
+        if self.can_submit_here():
+            return self.handle.submit(*ask)
+        # Killed meanwhile, the thread's ticket is dropped, which ends it.
+        found = hub().threadpool.apply(_submit_or_error, (self.handle, ask))
+        if isinstance(found, Exception):
+            raise found
+        assert isinstance(found, _rgov.Ticket)
+        return found
+
+    def perform(self, ask: Ask) -> Ended:
+        """Submits and waits; other greenlets run meanwhile.  A greenlet that is
+        killed, or whose gevent.Timeout strikes, loses nothing: its request is
+        given up, or its permit, just granted, returned unused."""
+        ticket = self._submit(ask)
+        result = importlib.import_module("gevent.event").AsyncResult()
+
+        def done(ended: Ended | None, error: Exception | None) -> None:
+            if error is not None:
+                result.set_exception(error)
+            else:
+                result.set(ended)
+
+        self.add(ticket, done)
+        timer = self._start_timer(overdue_after(ask), lambda: self.look(ticket))
+        try:
+            ended: Ended = result.get()
+            return ended
+        except BaseException:
+            self.drop(ticket)
+            raise
+        finally:
+            timer.close()
+
+
+def _submit_or_error(handle: _rgov.Handle, ask: Ask) -> _rgov.Ticket | Exception:
+    """As a value: the thread pool prints what is raised in it."""
+    try:
+        return handle.submit(*ask)
+    except Exception as e:
+        return e
