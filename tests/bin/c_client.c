@@ -9,7 +9,7 @@
  * time; its calls are numbered from 1000000.
  *
  * Output, one JSON object a line: a call's {"n", "rc", "result", "status",
- * "request_id", "why"}, and at the end of each process its {"pid", "sleeps",
+ * "why", "text"}, and at the end of each process its {"pid", "sleeps",
  * "found_by_slice", "slots_taken"}.  The body of call n is
  * {"max_tokens":5,"n":n}.
  */
@@ -40,9 +40,20 @@ static void print_line(const char *line)
 		exit(74);
 }
 
+/* "sha256 …" with its digits, as the simulator's answer has it; else "". */
+static const char *digest_said(
+	const struct rgov_reply *reply, char ret_text[80])
+{
+	const char *said =
+		reply->body != NULL ? strstr(reply->body, "sha256 ") : NULL;
+
+	snprintf(ret_text, 80, "%.71s", said != NULL ? said : "");
+	return ret_text;
+}
+
 static void call_once(struct rgov *gov, int n)
 {
-	char body[64], user[32], line[1024];
+	char body[64], user[32], digest[80], line[512];
 	struct rgov_request request = {
 		.size = sizeof(request),
 		.model_id = "anthropic.claude-c",
@@ -59,9 +70,9 @@ static void call_once(struct rgov *gov, int n)
 	rc = rgov_call(gov, &request, &reply);
 	snprintf(line, sizeof(line),
 		"{\"n\":%d,\"rc\":%d,\"result\":\"%s\",\"status\":%d,"
-		"\"request_id\":\"%s\",\"why\":\"%s\"}\n",
+		"\"why\":\"%s\",\"text\":\"%s\"}\n",
 		n, rc, rgov_result_name(reply.result), reply.http_status,
-		reply.request_id, rc == 0 ? "" : rgov_strerror(rc));
+		rc == 0 ? "" : rgov_strerror(rc), digest_said(&reply, digest));
 	print_line(line);
 	rgov_reply_fini(&reply);
 }

@@ -77,8 +77,7 @@ def odd_model_ids_are_one_segment():
     source = f"for model in {models!r}: attempt(model, model, GOOD, user='u')\n"
     with Sim() as sim, Rgovd(sim=sim) as rgovd:
         results = results_of(rgovd, source)
-        arrivals = {a["model"]: a["status"] for a in sim.arrivals()
-                    if "status" in a}
+        answered = {e["model"]: e["status"] for e in sim.events()}
         for model in models:
             # The provider may know no such model; a signature or a route that
             # broke is another matter.
@@ -87,9 +86,9 @@ def odd_model_ids_are_one_segment():
             check("ignature" not in str(results[model].get("text"))
                   and "UnknownOperation" not in str(results[model].get("text")),
                   f"{model[:60]}: {results[model]}")
-        equal(arrivals.get(models[-2]), 200, "status of the ARN")
-        check(not any(k.startswith("b") for k in arrivals),
-              f"no path was shortened: {list(arrivals)}")
+        equal(answered.get(models[-2]), 200, "status of the ARN")
+        check(not any(k.startswith("b") for k in answered),
+              f"no path was shortened: {list(answered)}")
 
 
 @checks.test

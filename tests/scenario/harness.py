@@ -25,11 +25,13 @@ import collections
 import contextlib
 import ctypes
 import glob
+import hashlib
 import http.client
 import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -370,10 +372,23 @@ class Sim:
         answer = http_request("POST", self.url + "/_sim/reset", b"")
         check(answer.status < 300, f"/_sim/reset answered {answer.status}")
 
-    def arrivals(self):
+    def events(self):
         """The lines of its log that are whole, as objects."""
         lines = self.log_file.read_text().split("\n")[:-1]
         return [json.loads(line) for line in lines if line]
+
+
+def answered_body(text):
+    """The SHA-256 of the body that an answer of the simulator is for."""
+    found = re.search(r"\bsha256 ([0-9a-f]{64})\b", text)
+    return found and found[1]
+
+
+def check_own_answers(answers):
+    """answers: (body sent, text of the answer).  Each is for its own body."""
+    for body, text in answers:
+        equal(answered_body(text), hashlib.sha256(body).hexdigest(),
+              f"the body that the answer to {body[:60]!r} is for")
 
 
 # ---------------------------------------------------------------- rgovd
