@@ -145,7 +145,8 @@ static int read_host(const char **cursor, struct url *url)
 	size_t bytes;
 
 	url->ipv6 = *start == '[';
-	start += url->ipv6;
+	if (url->ipv6)
+		start++;
 	bytes = strcspn(start, url->ipv6 ? "]" : ":/?#");
 	rest = start + bytes + url->ipv6;
 	if (bytes == 0 || bytes >= sizeof(url->host) ||
@@ -415,7 +416,7 @@ static int take_headers(const char *lines, unsigned int *ret_seen,
 	struct sigv4_header ret_headers[BEDROCK_MAX_HEADERS],
 	char ret_why[UPSTREAM_MESSAGE_BYTES])
 {
-	struct sigv4_header header;
+	struct sigv4_header header = {0};
 	int count = 0;
 
 	*ret_seen = 0;

@@ -291,7 +291,7 @@ static void judge_error(const struct bedrock_head *head, const char *body,
 
 	(void)json_scan_object(
 		body, body_bytes, types, COUNT(types), NULL, error);
-	strcpy(result->code, head->error_type);
+	memcpy(result->code, head->error_type, sizeof(result->code));
 	if (result->code[0] == '\0')
 		read_type(types, 2, result->code);
 	if (result->code[0] == '\0')
@@ -356,6 +356,13 @@ static void read_usage(const struct bedrock_head *head, struct json_text usage,
 
 /* ---- the whole answer ---- */
 
+static void name_bad_response(struct upstream_result *result)
+{
+	static const char code[] = "BadResponse";
+
+	memcpy(result->code, code, sizeof(code));
+}
+
 static void judge_success(const struct bedrock_head *head, const char *body,
 	size_t body_bytes, struct upstream_result *result)
 {
@@ -366,7 +373,7 @@ static void judge_success(const struct bedrock_head *head, const char *body,
 	if (json_scan_object(body, body_bytes, top, COUNT(top), NULL, error) <
 		0) {
 		result->outcome = UPSTREAM_AMBIGUOUS;
-		strcpy(result->code, "BadResponse");
+		name_bad_response(result);
 		(void)snprintf(result->message, sizeof(result->message),
 			"HTTP %d, but the body is not a JSON object: %s",
 			head->http_status, error);
@@ -379,7 +386,7 @@ static void judge_success(const struct bedrock_head *head, const char *body,
 	/* The front end's answer to a path that matches no route. */
 	read_type(&type, 1, result->code);
 	if (result->code[0] == '\0')
-		strcpy(result->code, "BadResponse");
+		name_bad_response(result);
 	result->outcome = UPSTREAM_REFUSED;
 	(void)snprintf(result->message, sizeof(result->message),
 		"HTTP %d with an error in the body", head->http_status);
@@ -419,7 +426,8 @@ void bedrock_judge(const struct bedrock_head *head, const char *body,
 		.body = body,
 		.body_bytes = body_bytes};
 	read_usage(head, (struct json_text){NULL, 0}, &ret_result->usage);
-	strcpy(ret_result->request_id, head->request_id);
+	memcpy(ret_result->request_id, head->request_id,
+		sizeof(ret_result->request_id));
 	if (success)
 		judge_success(head, body, body_bytes, ret_result);
 	else

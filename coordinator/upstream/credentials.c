@@ -152,7 +152,8 @@ static int search_environment(struct search *search)
 		get(search, names[1]), get(search, names[2])};
 	int rc;
 
-	strcpy(search->found->source, "environment");
+	(void)snprintf(search->found->source, sizeof(search->found->source),
+		"environment");
 	if (bearer != NULL) {
 		search->found->kind = CREDENTIALS_BEARER;
 		return take_secret(search, "environment",
@@ -178,7 +179,7 @@ static int find_home(const struct search *search, char ret_home[PATH_MAX])
 		home = found->pw_dir;
 	if (home == NULL || strlen(home) >= PATH_MAX)
 		return -ENOENT;
-	strcpy(ret_home, home);
+	(void)snprintf(ret_home, PATH_MAX, "%s", home);
 	return 0;
 }
 
@@ -248,7 +249,8 @@ static int take_profile_keys(struct search *search,
 		values[2] = aws_profile_get(profile, "aws_security_token");
 	(void)snprintf(where, sizeof(where), "profile \"%s\" of %s",
 		search->profile_name, path);
-	strcpy(search->found->source, where);
+	(void)snprintf(search->found->source, sizeof(search->found->source),
+		"%s", where);
 	return take_keys(search, where, names, values);
 }
 
@@ -288,7 +290,7 @@ static void take_region(struct search *search, const struct aws_profile *config)
 	if (region == NULL)
 		region = aws_profile_get(config, "region");
 	if (region != NULL && strlen(region) < sizeof(found->region))
-		strcpy(found->region, region);
+		memcpy(found->region, region, strlen(region) + 1);
 }
 
 /* ---- all of it ---- */

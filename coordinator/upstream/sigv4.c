@@ -229,10 +229,13 @@ static int derive(struct sigv4_key *key, const struct sigv4_request *request,
 			derived->key);
 	if (rc < 0)
 		return rc;
-	strcpy(derived->secret, request->secret_access_key);
-	strcpy(derived->day, day);
-	strcpy(derived->region, request->region);
-	strcpy(derived->service, request->service);
+	(void)snprintf(derived->secret, sizeof(derived->secret), "%s",
+		request->secret_access_key);
+	(void)snprintf(derived->day, sizeof(derived->day), "%s", day);
+	(void)snprintf(derived->region, sizeof(derived->region), "%s",
+		request->region);
+	(void)snprintf(derived->service, sizeof(derived->service), "%s",
+		request->service);
 	derived->valid = true;
 	return 0;
 }
@@ -545,8 +548,9 @@ static void put_name(struct text *text, const struct sigv4_header *header)
 
 static bool repeats_last(const struct headers *headers, size_t i)
 {
-	return i > 0 &&
-	       compare_names(&headers->sorted[i], &headers->sorted[i - 1]) == 0;
+	const struct sigv4_header *header = &headers->sorted[i];
+
+	return i > 0 && compare_names(header - 1, header) == 0;
 }
 
 static void put_headers(struct text *text, const struct headers *headers)
@@ -708,18 +712,20 @@ int sigv4_sign(struct sigv4_key *key, const struct sigv4_request *request,
 	char *ret_authorization, size_t size, char ret_date[SIGV4_DATE_BYTES])
 {
 	char date[SIGV4_DATE_BYTES];
+	size_t bytes;
 	int rc = check_request(request);
 
 	if (rc == 0)
 		rc = write_date(request->unix_s, date);
 	if (rc == 0)
 		rc = sign(key, request, date);
-	if (rc == 0 && strlen(key->authorization) >= size)
-		rc = -ENOSPC;
 	if (rc < 0)
 		return rc;
-	strcpy(ret_authorization, key->authorization);
-	strcpy(ret_date, date);
+	bytes = strlen(key->authorization) + 1;
+	if (bytes > size)
+		return -ENOSPC;
+	memcpy(ret_authorization, key->authorization, bytes);
+	memcpy(ret_date, date, sizeof(date));
 	return 0;
 }
 
