@@ -211,9 +211,9 @@ static void reads_the_credentials_file(void)
 		"[default] # main\r\n"
 		"AWS_Access_Key_ID=OLD\r\n"
 		"aws_access_key_id : AKID # inline\r\n"
+		"aws_secret_access_key\t=\t a#b;c/d+e= \r\n"
 		"s3 =\r\n"
 		"  aws_secret_access_key = NESTED\r\n"
-		"aws_secret_access_key\t=\t a#b;c/d+e= \r\n"
 		"aws_session_token=T=O:K");
 	CU_ASSERT_EQUAL(load(NULL), 0);
 	CU_ASSERT_STRING_EQUAL(found.access_key_id, "AKID");
