@@ -1,6 +1,7 @@
 /* Copies and matches the configuration. */
 #include "coordinator/policy/settings.h"
 
+#include <assert.h>
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,7 @@ struct settings *settings_create(const struct policy_config *config)
 {
 	struct settings *settings = calloc(1, sizeof(*settings));
 
+	assert(config->minute_ns > 0);
 	if (settings == NULL)
 		return NULL;
 	settings->config = *config;

@@ -6,41 +6,33 @@
 /* limit x nanoseconds does not fit 64 bits. */
 __extension__ typedef unsigned __int128 wide;
 
-static uint64_t gained(const struct tokens *tokens, uint64_t now_ns)
-{
-	uint64_t elapsed_ns =
-		now_ns > tokens->stamp_ns ? now_ns - tokens->stamp_ns : 0;
-	wide gain = (wide)elapsed_ns * tokens->limit / tokens->minute_ns;
+/* More than this fills any bucket from any debt. */
+#define MOST (INT64_MAX / 4)
 
-	/* More than this fills any bucket from any debt. */
-	return gain > INT64_MAX / 4 ? INT64_MAX / 4 : (uint64_t)gain;
-}
-
-/* The time in which `amount` trickles in, rounded up. */
+/* The time in which `amount` more trickle in, rounded up. */
 static uint64_t refill_ns(const struct tokens *tokens, uint64_t amount)
 {
-	wide ns = ((wide)amount * tokens->minute_ns + tokens->limit - 1) /
-		  tokens->limit;
+	wide parts = (wide)amount * tokens->minute_ns - tokens->part;
+	wide ns = (parts + tokens->limit - 1) / tokens->limit;
 
 	return ns > UINT64_MAX / 4 ? UINT64_MAX / 4 : (uint64_t)ns;
 }
 
-/* The stamp moves by whole tokens only: the rest of one is not lost. */
 static void refill(struct tokens *tokens, uint64_t now_ns)
 {
-	uint64_t gain;
+	wide parts, gain;
 
-	if (tokens->limit == 0)
+	if (tokens->limit == 0 || now_ns <= tokens->stamp_ns)
 		return;
-	gain = gained(tokens, now_ns);
-	if (gain == 0)
-		return;
-	tokens->level += (int64_t)gain;
+	parts = (wide)(now_ns - tokens->stamp_ns) * tokens->limit +
+		tokens->part;
+	gain = parts / tokens->minute_ns;
+	tokens->level += (int64_t)(gain < MOST ? gain : MOST);
+	tokens->part = (uint64_t)(parts % tokens->minute_ns);
+	tokens->stamp_ns = now_ns;
 	if (tokens->level >= (int64_t)tokens->limit) {
 		tokens->level = (int64_t)tokens->limit;
-		tokens->stamp_ns = now_ns;
-	} else {
-		tokens->stamp_ns += refill_ns(tokens, gain);
+		tokens->part = 0;
 	}
 }
 
@@ -57,8 +49,12 @@ static void turn_day(struct tokens *tokens, uint64_t now_ns)
 void tokens_set(struct tokens *tokens, uint64_t limit, uint64_t day_limit,
 	uint64_t minute_ns, uint64_t now_ns)
 {
+	if (limit > MOST)
+		limit = MOST;
 	refill(tokens, now_ns);
 	turn_day(tokens, now_ns);
+	if (minute_ns != tokens->minute_ns)
+		tokens->part = 0;
 	if (tokens->limit == 0) {
 		tokens->level = (int64_t)limit - (int64_t)tokens->reserved;
 		tokens->stamp_ns = now_ns;

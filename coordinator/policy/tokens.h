@@ -1,7 +1,7 @@
 /*
  * The tokens of one lane: a bucket with continuous refill and a total per day.
- * Whole tokens and whole nanoseconds, rounded so that it never gives too much.
- * The bucket holds one minute's limit at most and may go into debt.
+ * Exact in whole numbers, however often one looks.  The bucket holds one
+ * minute's limit at most and may go into debt.
  */
 #ifndef COORDINATOR_POLICY_TOKENS_H
 #define COORDINATOR_POLICY_TOKENS_H
@@ -17,6 +17,7 @@ struct tokens {
 	uint64_t day_limit; /* 0: none */
 	uint64_t minute_ns;
 	int64_t level; /* at stamp_ns; below 0: debt */
+	uint64_t part; /* of the next token, in 1/minute_ns */
 	uint64_t stamp_ns;
 	uint64_t reserved; /* by requests in flight */
 	uint64_t day;      /* which one, by the clock given: now / 86400 s */
