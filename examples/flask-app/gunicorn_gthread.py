@@ -14,6 +14,6 @@ bind = os.environ.get("BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("WORKERS", "4"))
 worker_class = "gthread"
 threads = int(os.environ.get("THREADS", "8"))
-timeout = float(os.environ.get("REQUEST_TIMEOUT_S", "300")) + 30
+timeout = int(float(os.environ.get("REQUEST_TIMEOUT_S", "300"))) + 30
 graceful_timeout = 30
 preload_app = os.environ.get("PRELOAD_APP") == "1"

@@ -13,7 +13,7 @@ import os
 bind = os.environ.get("BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("WORKERS", "4"))
 worker_class = "sync"
-timeout = float(os.environ.get("REQUEST_TIMEOUT_S", "300")) + 30
+timeout = int(float(os.environ.get("REQUEST_TIMEOUT_S", "300"))) + 30
 graceful_timeout = 30
 
 # With preload the application is imported once, before the workers are
