@@ -56,7 +56,7 @@ static void call_once(struct rgov *gov, int n)
 	char body[64], user[32], digest[80], line[512];
 	struct rgov_request request = {
 		.size = sizeof(request),
-		.model_id = "anthropic.claude-c",
+		.model_id = "vendor.model-v1",
 		.user = user,
 		.body = body,
 		.timeout_ms = 60000,

@@ -26,7 +26,7 @@ def check_all_answered(results):
 
 def check_window(sim):
     report = sim.report()
-    check(report["max_starts_in_window"] <= RPM,
+    check(report["max_arrivals_in_window"] <= RPM,
           f"{report['max_starts_in_window']} starts in a window of {RPM}")
     return report
 
@@ -91,7 +91,7 @@ def the_window_survives_at_full():
 import rgov, threading
 gov = rgov.connect()
 def ask(n):
-    gov.invoke("anthropic.claude-x", {{"max_tokens": 10, "n": n}}, user=f"u{{n}}",
+    gov.invoke("vendor.model-v1", {{"max_tokens": 10, "n": n}}, user=f"u{{n}}",
                timeout=60)
     print("answered", flush=True)
 threads = [threading.Thread(target=ask, args=(n,)) for n in range({RPM + 10})]
@@ -119,7 +119,7 @@ gov = rgov.connect()
 print("asking", flush=True)
 begin = time.monotonic()
 try:
-    gov.invoke("anthropic.claude-x", {"max_tokens": 10}, user="u", timeout=4)
+    gov.invoke("vendor.model-v1", {"max_tokens": 10}, user="u", timeout=4)
 except rgov.Timeout as e:
     print("timeout", round(time.monotonic() - begin, 2))
 """

@@ -44,7 +44,7 @@ gov = rgov.connect()
 
 def ask(n):
     body = b'{"max_tokens":5,"n":%d}' % n
-    reply = gov.invoke("anthropic.claude-p", body, user=f"u{n % 5}", timeout=60)
+    reply = gov.invoke("vendor.model-v1", body, user=f"u{n % 5}", timeout=60)
     os.write(1, (json.dumps([n, reply.body.decode()]) + "\\n").encode())
 
 def many(first):
@@ -83,7 +83,7 @@ gov = rgov.connect()
 
 async def ask(n):
     body = b'{"max_tokens":5,"n":%d}' % n
-    reply = await gov.ainvoke("anthropic.claude-a", body, user=f"u{n % 5}",
+    reply = await gov.ainvoke("vendor.model-v1", body, user=f"u{n % 5}",
                               timeout=60)
     print(json.dumps([n, reply.body.decode()]))
 

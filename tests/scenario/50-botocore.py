@@ -16,7 +16,8 @@ try:
 except ImportError:
     SigV4Auth = None
 
-BODY = b'{"anthropic_version":"bedrock-2023-05-31","max_tokens":5,"messages":[]}'
+BODY = (b'{"anthropic_version":"bedrock-2023-05-31","max_tokens":5,'
+        b'"messages":[{"role":"user","content":"Hello"}]}')
 MODELS = ("anthropic.claude-sonnet-4-20250514-v1:0", "us.amazon.nova-pro-v1:0",
           "arn:aws:bedrock:us-east-1:123456789012:inference-profile/a.b-c_d",
           "a~b(c)'d*!$&+,;=@ e")
