@@ -61,7 +61,7 @@ def users_get_their_answers(_name, worker_class, preload):
         equal(report["throttled"], 0, "throttled responses")
         equal(report["duplicates"], 0, "bodies that arrived twice")
         check(report["max_arrivals_in_window"] <= RPM,
-              f"{report['max_starts_in_window']} starts in a window of {RPM}")
+              f"{report['max_arrivals_in_window']} starts in a window of {RPM}")
         check_answers(sum(results, []))
         wait_until(rgovd.is_idle, what="an idle rgovd")
         stats = web.get("/queue_stats").json()

@@ -74,7 +74,7 @@ def only_its_own_requests_are_lost(_name, worker_class, preload, threads):
         wait_until(rgovd.is_idle, what="an idle rgovd")
         report = sim.report()
         check(report["max_arrivals_in_window"] <= RPM,
-              f"{report['max_starts_in_window']} starts in a window of {RPM}")
+              f"{report['max_arrivals_in_window']} starts in a window of {RPM}")
 
 
 CLIENT = """

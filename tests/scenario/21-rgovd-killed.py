@@ -27,7 +27,7 @@ def check_all_answered(results):
 def check_window(sim):
     report = sim.report()
     check(report["max_arrivals_in_window"] <= RPM,
-          f"{report['max_starts_in_window']} starts in a window of {RPM}")
+          f"{report['max_arrivals_in_window']} starts in a window of {RPM}")
     return report
 
 
