@@ -1,7 +1,8 @@
 /*
- * Builds a configuration: layers the values of preset, file, environment and
- * command line over the defaults, then checks how they go together.  Single
- * values are config_value.c, the file is config_file.c.
+ * Makes a configuration, in this order: the file (config_file.c), the layers
+ * over the defaults (config_layers.c), the blocks, what depends on other
+ * settings and what contradicts them (config_check.c).  Single values are
+ * config_value.c.
  */
 #include "coordinator/config_private.h"
 
@@ -10,7 +11,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 /* ------------------------------------------------------------ memory */
@@ -116,182 +116,6 @@ const char *config_error_first(
 	return ret_text;
 }
 
-/* ------------------------------------------------------------ layers */
-
-/* An empty variable counts as absent. */
-static const char *variable(const struct config_draft *draft, const char *name)
-{
-	const char *value = draft->source->getenv == NULL
-				    ? NULL
-				    : draft->source->getenv(name);
-
-	return value == NULL || value[0] == '\0' ? NULL : value;
-}
-
-static void set(struct config_draft *draft, const struct config_key *key,
-	enum config_rank rank, const char *text, const char *origin)
-{
-	struct config *config = draft->config;
-
-	if (origin != NULL &&
-		config_value_set(draft, key, config, text, origin))
-		config->own->origins[key - config_keys] =
-			(struct config_origin){rank, origin};
-}
-
-/* Variables of other programs that say where a default comes from. */
-static const struct {
-	enum config_key_index key;
-	const char *variable;
-} ambient[] = {
-	/* The later one wins. */
-	{CONFIG_K_UPSTREAM_region, "AWS_DEFAULT_REGION"},
-	{CONFIG_K_UPSTREAM_region, "AWS_REGION"},
-	{CONFIG_K_UPSTREAM_endpoint, "AWS_ENDPOINT_URL_BEDROCK_RUNTIME"},
-	{CONFIG_K_UPSTREAM_ca_file, "AWS_CA_BUNDLE"},
-};
-
-/* The names of the Python request manager, beside RGOV_…, which win. */
-static const struct {
-	enum config_key_index key;
-	const char *variable;
-} legacy[] = {
-	{CONFIG_K_FLAT_preset, "RATE_LIMIT_PRESET"},
-	{CONFIG_K_FLAT_max_concurrent_requests, "MAX_CONCURRENT_REQUESTS"},
-	{CONFIG_K_FLAT_requests_per_minute, "REQUESTS_PER_MINUTE"},
-	{CONFIG_K_FLAT_max_requests_per_user, "MAX_REQUESTS_PER_USER"},
-};
-
-static void apply_defaults(struct config_draft *draft)
-{
-	for (size_t i = 0; i < CONFIG_KEYS; i++)
-		if (config_keys[i].scope <= CONFIG_UPSTREAM &&
-			config_keys[i].text != NULL)
-			set(draft, &config_keys[i], CONFIG_DEFAULT,
-				config_keys[i].text, "default");
-	for (size_t i = 0; i < sizeof(ambient) / sizeof(ambient[0]); i++) {
-		const char *name = ambient[i].variable;
-		const char *value = variable(draft, name);
-
-		if (value != NULL)
-			set(draft, &config_keys[ambient[i].key], CONFIG_AMBIENT,
-				value,
-				config_printf(draft, "environment %s", name));
-	}
-}
-
-static void apply_file(struct config_draft *draft, bool preset_only)
-{
-	for (const struct config_entry *entry = draft->entries; entry != NULL;
-		entry = entry->next)
-		if (entry->key->scope <= CONFIG_UPSTREAM &&
-			(entry->key->type == CONFIG_PRESET) == preset_only)
-			set(draft, entry->key, CONFIG_OF_FILE, entry->text,
-				entry->origin);
-}
-
-/* "RGOV_UPSTREAM_REGION" of "upstream.region" */
-static void variable_name(const struct config_key *key, char ret_name[80])
-{
-	char path[64];
-
-	snprintf(ret_name, 80, "RGOV_%s", config_key_path(key, path));
-	for (char *at = ret_name; *at != '\0'; at++) {
-		if (*at == '.')
-			*at = '_';
-		else if (*at >= 'a' && *at <= 'z')
-			*at = (char)(*at - 'a' + 'A');
-	}
-}
-
-static void apply_variable(struct config_draft *draft,
-	const struct config_key *key, const char *name)
-{
-	const char *value = variable(draft, name);
-
-	if (value != NULL)
-		set(draft, key, CONFIG_OF_ENVIRONMENT, value,
-			config_printf(draft, "environment %s", name));
-}
-
-static void apply_environment(struct config_draft *draft, bool preset_only)
-{
-	char name[80];
-
-	for (size_t i = 0; i < sizeof(legacy) / sizeof(legacy[0]); i++)
-		if ((config_keys[legacy[i].key].type == CONFIG_PRESET) ==
-			preset_only)
-			apply_variable(draft, &config_keys[legacy[i].key],
-				legacy[i].variable);
-	for (size_t i = 0; i < CONFIG_KEYS; i++) {
-		const struct config_key *key = &config_keys[i];
-
-		variable_name(key, name);
-		if (key->scope <= CONFIG_UPSTREAM &&
-			(key->type == CONFIG_PRESET) == preset_only)
-			apply_variable(draft, key, name);
-	}
-}
-
-static void complain_unknown(
-	struct config_draft *draft, const struct config_override *one)
-{
-	const char *dot = strchr(one->key, '.');
-	bool upstream = strncmp(one->key, "upstream.", 9) == 0;
-	char hint[160], quoted[CONFIG_FOUND_BYTES];
-
-	config_complain(draft, one->option, "unknown setting %s%s",
-		config_value_quote(one->key, quoted),
-		config_key_hint(upstream ? CONFIG_UPSTREAM : CONFIG_FLAT,
-			upstream ? dot + 1 : one->key, hint));
-}
-
-static void apply_overrides(struct config_draft *draft, bool preset_only)
-{
-	for (size_t i = 0; i < draft->source->n_overrides; i++) {
-		const struct config_override *one =
-			&draft->source->overrides[i];
-		const struct config_key *key = config_key_by_path(one->key);
-
-		if (key == NULL) {
-			if (!preset_only)
-				complain_unknown(draft, one);
-		} else if ((key->type == CONFIG_PRESET) == preset_only) {
-			set(draft, key, CONFIG_OF_OPTION, one->value,
-				config_printf(draft, "%s", one->option));
-		}
-	}
-}
-
-static void apply_preset(struct config_draft *draft)
-{
-	const struct config_preset *preset =
-		config_preset_find(draft->config->preset);
-	const char *origin = config_printf(draft, "preset %s", preset->name);
-
-	set(draft, &config_keys[CONFIG_K_FLAT_max_concurrent_requests],
-		CONFIG_OF_PRESET, preset->max_concurrent_requests, origin);
-	set(draft, &config_keys[CONFIG_K_FLAT_requests_per_minute],
-		CONFIG_OF_PRESET, preset->requests_per_minute, origin);
-	set(draft, &config_keys[CONFIG_K_FLAT_max_requests_per_user],
-		CONFIG_OF_PRESET, preset->max_requests_per_user, origin);
-}
-
-/* Every layer is read, also below a higher one, so that all errors show. */
-static void apply_layers(struct config_draft *draft)
-{
-	apply_defaults(draft);
-	apply_file(draft, true);
-	apply_environment(draft, true);
-	apply_overrides(draft, true);
-	if (draft->config->preset == NULL)
-		return; /* no memory for the defaults */
-	apply_preset(draft);
-	apply_file(draft, false);
-	apply_environment(draft, false);
-	apply_overrides(draft, false);
-}
-
 /* ------------------------------------------------------------ blocks */
 
 static size_t count_blocks(
@@ -379,109 +203,7 @@ static void build_blocks(struct config_draft *draft)
 	config->policy.users = own->users;
 }
 
-/* ------------------------------------------------------------ together */
-
-static const struct config_origin *origin_of(
-	const struct config_draft *draft, enum config_key_index key)
-{
-	return &draft->config->own->origins[key];
-}
-
-/*
- * Two limits where low may not be above high.  A low one that nobody asked for
- * is lowered; a contradiction is an error at the one with the higher rank.
- */
-static bool contradict(struct config_draft *draft, enum config_key_index low,
-	enum config_key_index high)
-{
-	const struct config_key *a = &config_keys[low];
-	const struct config_key *b = &config_keys[high];
-	const struct config_origin *of_a = origin_of(draft, low);
-	const struct config_origin *of_b = origin_of(draft, high);
-	char text_a[64], text_b[64];
-	bool a_first = of_a->rank >= of_b->rank;
-
-	config_value_print(a, draft->config, text_a, sizeof(text_a));
-	config_value_print(b, draft->config, text_b, sizeof(text_b));
-	if (of_a->rank < CONFIG_OF_FILE && of_b->rank >= CONFIG_OF_FILE) {
-		set(draft, a, of_a->rank, text_b,
-			config_printf(draft, "%s, lowered to %s", of_a->text,
-				b->name));
-		return false;
-	}
-	config_complain(draft, a_first ? of_a->text : of_b->text,
-		"%s (%s, from %s) is above %s (%s, from %s)", a->name, text_a,
-		of_a->text, b->name, text_b, of_b->text);
-	return true;
-}
-
-static void check_limits(struct config_draft *draft)
-{
-	struct policy_config *policy = &draft->config->policy;
-
-	if (policy->max_concurrent != 0 &&
-		policy->max_requests_per_user > policy->max_concurrent)
-		contradict(draft, CONFIG_K_FLAT_max_requests_per_user,
-			CONFIG_K_FLAT_max_concurrent_requests);
-	if (policy->max_queued_per_user > policy->max_queued)
-		contradict(draft, CONFIG_K_FLAT_max_queued_per_user,
-			CONFIG_K_FLAT_max_queued);
-	if (policy->guard_ns > policy->minute_ns)
-		contradict(
-			draft, CONFIG_K_FLAT_guard, CONFIG_K_FLAT_quota_window);
-	if (policy->throttle_base_ns > policy->backoff_cap_ns)
-		contradict(draft, CONFIG_K_FLAT_throttle_backoff,
-			CONFIG_K_FLAT_backoff_cap);
-	if (policy->transient_base_ns > policy->backoff_cap_ns)
-		contradict(draft, CONFIG_K_FLAT_transient_backoff,
-			CONFIG_K_FLAT_backoff_cap);
-}
-
-/* A block's limit above the host-wide one would never have an effect. */
-static void check_block_limit(struct config_draft *draft,
-	const struct config_block *block, enum config_key_index low,
-	uint32_t value, enum config_key_index high, uint32_t bound)
-{
-	const struct config_origin *of_high = origin_of(draft, high);
-
-	if (bound != 0 && value > bound)
-		config_complain(draft, block->origins[low].text,
-			"%s \"%s\": %s (%u) is above %s (%u, from %s)",
-			config_scope_name(block->scope), block->title,
-			config_keys[low].name, value, config_keys[high].name,
-			bound, of_high->text);
-}
-
-static void check_blocks(struct config_draft *draft)
-{
-	const struct policy_config *policy = &draft->config->policy;
-	const struct policy_model *model = policy->models;
-	const struct policy_user_rule *user = policy->users;
-
-	for (const struct config_block *block = draft->config->own->blocks;
-		block != NULL; block = block->next) {
-		if (block->scope == CONFIG_MODEL) {
-			check_block_limit(draft, block,
-				CONFIG_K_MODEL_max_concurrent_requests,
-				model->max_concurrent,
-				CONFIG_K_FLAT_max_concurrent_requests,
-				policy->max_concurrent);
-			model++;
-		} else if (block->scope == CONFIG_USER) {
-			check_block_limit(draft, block,
-				CONFIG_K_USER_max_requests,
-				user->max_concurrent,
-				CONFIG_K_FLAT_max_concurrent_requests,
-				policy->max_concurrent);
-			check_block_limit(draft, block,
-				CONFIG_K_USER_max_queued, user->max_queued,
-				CONFIG_K_FLAT_max_queued, policy->max_queued);
-			user++;
-		}
-	}
-}
-
-/* ------------------------------------------------------------ places */
+/* ------------------------------------------------------------ loading */
 
 bool config_name_is_valid(const char *name)
 {
@@ -492,66 +214,6 @@ bool config_name_is_valid(const char *name)
 			    "abcdefghijklmnopqrstuvwxyz0123456789._-") == bytes;
 }
 
-/* systemd gives a service its directory; root has /run. */
-static void choose_runtime_dir(struct config_draft *draft)
-{
-	const struct config_key *key = &config_keys[CONFIG_K_FLAT_runtime_dir];
-	const char *given = variable(draft, "RUNTIME_DIRECTORY");
-	const char *session = variable(draft, "XDG_RUNTIME_DIR");
-
-	if (given != NULL)
-		set(draft, key, CONFIG_AMBIENT,
-			config_printf(
-				draft, "%.*s", (int)strcspn(given, ":"), given),
-			"environment RUNTIME_DIRECTORY");
-	else if (geteuid() == 0)
-		set(draft, key, CONFIG_DEFAULT, "/run/rgov", "default");
-	else if (session != NULL)
-		set(draft, key, CONFIG_AMBIENT,
-			config_printf(draft, "%s/rgov", session),
-			"environment XDG_RUNTIME_DIR");
-	else
-		set(draft, key, CONFIG_DEFAULT,
-			config_printf(draft, "/tmp/rgov-%u", geteuid()),
-			"default");
-}
-
-static void complete_places(struct config_draft *draft)
-{
-	struct config *config = draft->config;
-	const size_t most = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
-
-	if (config->runtime_dir == NULL)
-		choose_runtime_dir(draft);
-	if (config->socket == NULL && config->runtime_dir != NULL)
-		set(draft, &config_keys[CONFIG_K_FLAT_socket], CONFIG_DEFAULT,
-			config_printf(draft, "%s/%s.sock", config->runtime_dir,
-				config->name),
-			"default");
-	if (config->socket != NULL && strlen(config->socket) > most)
-		config_complain(draft,
-			origin_of(draft, CONFIG_K_FLAT_socket)->text,
-			"socket: expected a path of at most %zu bytes, found "
-			"%zu: %.120s",
-			most, strlen(config->socket), config->socket);
-}
-
-/* The guard of a full minute would eat a short window of a test. */
-static void fit_guard(struct config_draft *draft)
-{
-	struct policy_config *policy = &draft->config->policy;
-	struct config_origin *origin =
-		&draft->config->own->origins[CONFIG_K_FLAT_guard];
-
-	if (origin->rank >= CONFIG_OF_FILE ||
-		policy->guard_ns <= policy->minute_ns / 4)
-		return;
-	policy->guard_ns = policy->minute_ns / 4;
-	origin->text = "default, a quarter of quota_window";
-}
-
-/* ------------------------------------------------------------ loading */
-
 static void choose_name(struct config_draft *draft)
 {
 	const char *name = draft->source->name;
@@ -559,7 +221,7 @@ static void choose_name(struct config_draft *draft)
 	char quoted[CONFIG_FOUND_BYTES];
 
 	if (name == NULL) {
-		name = variable(draft, "RGOV_NAME");
+		name = config_variable(draft, "RGOV_NAME");
 		origin = "environment RGOV_NAME";
 	}
 	if (name == NULL)
@@ -582,7 +244,7 @@ static int read_file(struct config_draft *draft)
 	const char *file = source->file;
 
 	if (file == NULL)
-		file = variable(draft, "RGOV_CONFIG");
+		file = config_variable(draft, "RGOV_CONFIG");
 	if (file != NULL) {
 		config->file = config_printf(draft, "%s", file);
 	} else {
@@ -610,13 +272,12 @@ static int build(struct config_draft *draft)
 	/* What could not be read whole would only give misleading errors. */
 	if (rc != 0 && draft->entries == NULL)
 		return rc;
-	apply_layers(draft);
+	config_apply_layers(draft);
 	build_blocks(draft);
 	if (rc == 0 && draft->error->n == 0 && !draft->no_memory) {
-		complete_places(draft);
-		fit_guard(draft);
-		check_limits(draft);
-		check_blocks(draft);
+		config_complete(draft);
+		config_check_limits(draft);
+		config_check_blocks(draft);
 	}
 	if (draft->no_memory)
 		return -ENOMEM;

@@ -170,6 +170,33 @@ bool config_value_is_text(const struct config_key *key);
 const char *config_value_quote(
 	const char *text, char ret_quoted[CONFIG_FOUND_BYTES]);
 
+/* Digits and nothing else. */
+bool config_value_whole(const char *text, uint64_t *ret_number);
+
+/* config_judge.c: NULL when text is fine for key, else what was expected. */
+const char *config_judge_text(const struct config_key *key, const char *text);
+
+/* config_ids.c: names and numbers, separated by commas or blanks, to field. */
+bool config_ids_set(struct config_draft *draft, const struct config_key *key,
+	struct config_ids *field, const char *text, const char *origin);
+
+/* ------------------------------------------------ layers, checks */
+
+/* config_layers.c: a variable of the environment; NULL when absent or empty. */
+const char *config_variable(const struct config_draft *draft, const char *name);
+
+/* Sets a FLAT or UPSTREAM value with its origin, or complains. */
+void config_set(struct config_draft *draft, const struct config_key *key,
+	enum config_rank rank, const char *text, const char *origin);
+
+/* All layers, also what a higher one hides, so that all errors show. */
+void config_apply_layers(struct config_draft *draft);
+
+/* config_check.c, for a draft without errors so far. */
+void config_complete(struct config_draft *draft);
+void config_check_limits(struct config_draft *draft);
+void config_check_blocks(struct config_draft *draft);
+
 /* ------------------------------------------------ the file */
 
 /* config_text.c: the whole file, comments blanked, ready for libConfuse; what

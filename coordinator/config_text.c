@@ -272,7 +272,7 @@ static int read_clean(struct config_draft *draft, const char *file, char *text)
 int config_text_read(
 	struct config_draft *draft, const char *file, char **ret_text)
 {
-	char *text = malloc(FILE_BYTES + 2);
+	char *text = calloc(1, FILE_BYTES + 2);
 	int rc;
 
 	if (text == NULL)

@@ -1,19 +1,13 @@
 /*
  * One value: text to the field it belongs into, and back.  Strict: a number is
  * digits, a time has a unit or is seconds, nothing may follow.  How values of
- * several settings go together is config.c.
+ * several settings go together is config_check.c.
  */
 #include "coordinator/config_private.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct unit {
 	const char *name;
@@ -113,7 +107,7 @@ static bool read_digits(const char **text, uint64_t *ret_number)
 	return true;
 }
 
-static bool read_whole(const char *text, uint64_t *ret_number)
+bool config_value_whole(const char *text, uint64_t *ret_number)
 {
 	return read_digits(&text, ret_number) && *text == '\0';
 }
@@ -248,7 +242,7 @@ static bool read_number(
 	else if (key->type == CONFIG_MODE)
 		ok = read_mode(text, ret_number);
 	else
-		ok = read_whole(text, ret_number);
+		ok = config_value_whole(text, ret_number);
 	return ok && (double)*ret_number >= key->least &&
 	       (double)*ret_number <= key->most;
 }
@@ -264,218 +258,6 @@ static void print_number(const struct config_key *key, uint64_t number,
 		snprintf(ret_text, bytes, "%04llo", (unsigned long long)number);
 	else
 		snprintf(ret_text, bytes, "%llu", (unsigned long long)number);
-}
-
-/* ------------------------------------------------------------ texts */
-
-/* NULL: fine; else what was expected. */
-static const char *judge_printable(const char *text)
-{
-	for (const char *at = text; *at != '\0'; at++)
-		if (*at < 0x20 || *at > 0x7e)
-			return "printable ASCII";
-	return text[0] == '\0' ? "something" : NULL;
-}
-
-static const char *judge_path(const char *text)
-{
-	if (text[0] != '/')
-		return "a path that begins with /";
-	if (strlen(text) >= 4096)
-		return "a path of less than 4096 bytes";
-	return judge_printable(text);
-}
-
-static const char *judge_file(const char *text)
-{
-	const char *why = judge_path(text);
-
-	if (why == NULL && faccessat(AT_FDCWD, text, R_OK, AT_EACCESS) != 0)
-		why = "a file that rgovd can read";
-	return why;
-}
-
-/* It becomes part of a host name. */
-static const char *judge_region(const char *text)
-{
-	size_t bytes = strlen(text);
-
-	if (bytes == 0 || bytes > 40 || text[0] == '-' ||
-		text[bytes - 1] == '-' ||
-		strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") != bytes)
-		return "a region like us-east-1";
-	return NULL;
-}
-
-static bool is_loopback(const char *host)
-{
-	struct in_addr v4;
-
-	if (inet_pton(AF_INET, host, &v4) == 1)
-		return ntohl(v4.s_addr) >> 24 == 127;
-	return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
-}
-
-/* "name", "name:port", "[v6]:port"; the host alone to ret_host. */
-static bool split_host(const char *authority, size_t bytes, char ret_host[256])
-{
-	const char *end = authority + bytes;
-	const char *host_end = authority;
-	uint64_t port = 0;
-
-	if (bytes == 0 || bytes > 255)
-		return false;
-	if (*authority == '[') {
-		host_end += strspn(authority + 1, "0123456789abcdefABCDEF:.");
-		host_end += 2;
-		if (host_end > end || host_end[-1] != ']')
-			return false;
-	} else {
-		while (host_end < end &&
-			(isalnum((unsigned char)*host_end) ||
-				*host_end == '.' || *host_end == '-'))
-			host_end++;
-	}
-	snprintf(ret_host, 256, "%.*s", (int)(host_end - authority), authority);
-	if (host_end == end)
-		return ret_host[0] != '\0';
-	if (host_end == authority || *host_end != ':')
-		return false;
-	host_end++;
-	return read_digits(&host_end, &port) && host_end == end && port > 0 &&
-	       port < 65536;
-}
-
-static const char *judge_url(const char *text)
-{
-	bool plain = strncmp(text, "http://", 7) == 0;
-	const char *authority = text + (plain ? 7 : 8);
-	char host[256];
-
-	if (!plain && strncmp(text, "https://", 8) != 0)
-		return "a URL with https:// (or http:// to this host)";
-	if (judge_printable(text) != NULL || strlen(text) > 255 ||
-		text[strcspn(text, " \"<>\\^`{|}")] != '\0')
-		return "a URL of at most 255 printable characters";
-	if (strpbrk(text, "@?#") != NULL)
-		return "a URL without user, query and fragment";
-	if (!split_host(authority, strcspn(authority, "/"), host))
-		return "a URL like https://host:port/path";
-	if (plain && !is_loopback(host))
-		return "https://: http:// is for this host only (127.0.0.1, "
-		       "[::1], localhost)";
-	return NULL;
-}
-
-static const char *judge_text(const struct config_key *key, const char *text)
-{
-	if (key->type == CONFIG_PATH)
-		return judge_path(text);
-	if (key->type == CONFIG_FILE)
-		return judge_file(text);
-	if (key->type == CONFIG_REGION)
-		return judge_region(text);
-	if (key->type == CONFIG_URL)
-		return judge_url(text);
-	return judge_printable(text);
-}
-
-/* ------------------------------------------------------------ ids */
-
-enum { NAME_BUFFER_MOST = 1 << 20 };
-
-/* 0, -ENOENT, or -errno of the user database. */
-static int look_up(bool group, const char *name, uint32_t *ret_id)
-{
-	int rc = ERANGE;
-
-	for (size_t bytes = 4096; rc == ERANGE && bytes <= NAME_BUFFER_MOST;
-		bytes *= 4) {
-		char *buffer = malloc(bytes);
-		struct passwd pw, *found_pw = NULL;
-		struct group gr, *found_gr = NULL;
-
-		if (buffer == NULL)
-			return -ENOMEM;
-		do
-			rc = group ? getgrnam_r(name, &gr, buffer, bytes,
-					     &found_gr)
-				   : getpwnam_r(name, &pw, buffer, bytes,
-					     &found_pw);
-		while (rc == EINTR);
-		if (found_pw != NULL)
-			*ret_id = pw.pw_uid;
-		else if (found_gr != NULL)
-			*ret_id = gr.gr_gid;
-		else if (rc == 0)
-			rc = ENOENT;
-		free(buffer);
-	}
-	return -rc;
-}
-
-static bool read_id(bool group, const char *word, uint32_t *ret_id)
-{
-	uint64_t number;
-
-	if (!isdigit((unsigned char)word[0]))
-		return look_up(group, word, ret_id) == 0;
-	/* The last number means "no change" to chown() and friends. */
-	if (!read_whole(word, &number) || number >= UINT32_MAX)
-		return false;
-	*ret_id = (uint32_t)number;
-	return true;
-}
-
-static int compare_ids(const void *a, const void *b)
-{
-	const uint32_t *left = a, *right = b;
-
-	return (*left > *right) - (*left < *right);
-}
-
-static bool set_ids(struct config_draft *draft, const struct config_key *key,
-	struct config_ids *field, const char *text, const char *origin)
-{
-	bool group = key->type == CONFIG_GIDS;
-	char quoted[CONFIG_FOUND_BYTES], word[64];
-	uint32_t ids[CONFIG_IDS];
-	uint32_t *kept;
-	size_t n = 0, distinct = 0;
-
-	for (text += strspn(text, ", \t"); *text != '\0';
-		text += strspn(text, ", \t")) {
-		size_t bytes = strcspn(text, ", \t");
-
-		snprintf(word, sizeof(word), "%.*s",
-			(int)(bytes < sizeof(word) ? bytes : sizeof(word)),
-			text);
-		if (n == CONFIG_IDS) {
-			config_complain(draft, origin,
-				"%s: expected at most %d names", key->name,
-				CONFIG_IDS);
-			return false;
-		}
-		if (bytes >= sizeof(word) || !read_id(group, word, &ids[n])) {
-			config_complain(draft, origin,
-				"%s: expected a %s of this host, by name or "
-				"number, found %s",
-				key->name, group ? "group" : "user",
-				config_value_quote(word, quoted));
-			return false;
-		}
-		n++;
-		text += bytes;
-	}
-	qsort(ids, n, sizeof(ids[0]), compare_ids);
-	kept = config_alloc(draft, (n + 1) * sizeof(ids[0]));
-	if (kept == NULL)
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (i == 0 || ids[i] != ids[i - 1])
-			kept[distinct++] = ids[i];
-	*field = (struct config_ids){.ids = kept, .n = distinct};
-	return true;
 }
 
 /* ------------------------------------------------------------ fields */
@@ -562,7 +344,7 @@ static bool set_preset(struct config_draft *draft, const struct config_key *key,
 static bool set_text(struct config_draft *draft, const struct config_key *key,
 	const char **at, const char *text, const char *origin)
 {
-	const char *expected = judge_text(key, text);
+	const char *expected = config_judge_text(key, text);
 	const char *kept;
 
 	if (expected != NULL)
@@ -603,7 +385,7 @@ bool config_value_set(struct config_draft *draft, const struct config_key *key,
 		return set_text(draft, key, at, text, origin);
 	case CONFIG_UIDS:
 	case CONFIG_GIDS:
-		return set_ids(draft, key, at, text, origin);
+		return config_ids_set(draft, key, at, text, origin);
 	}
 	return false;
 }

@@ -1,0 +1,108 @@
+/*
+ * Lists of users and groups, by number or by name from the user database of the
+ * host.
+ */
+#include "coordinator/config_private.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_BUFFER_MOST = 1 << 20 };
+
+/* 0, -ENOENT, or -errno of the user database. */
+static int look_up(bool group, const char *name, uint32_t *ret_id)
+{
+	int rc = ERANGE;
+
+	for (size_t bytes = 4096; rc == ERANGE && bytes <= NAME_BUFFER_MOST;
+		bytes *= 4) {
+		char *buffer = malloc(bytes);
+		struct passwd pw, *found_pw = NULL;
+		struct group gr, *found_gr = NULL;
+
+		if (buffer == NULL)
+			return -ENOMEM;
+		do
+			rc = group ? getgrnam_r(name, &gr, buffer, bytes,
+					     &found_gr)
+				   : getpwnam_r(name, &pw, buffer, bytes,
+					     &found_pw);
+		while (rc == EINTR);
+		if (found_pw != NULL)
+			*ret_id = pw.pw_uid;
+		else if (found_gr != NULL)
+			*ret_id = gr.gr_gid;
+		else if (rc == 0)
+			rc = ENOENT;
+		free(buffer);
+	}
+	return -rc;
+}
+
+static bool read_id(bool group, const char *word, uint32_t *ret_id)
+{
+	uint64_t number;
+
+	if (!isdigit((unsigned char)word[0]))
+		return look_up(group, word, ret_id) == 0;
+	/* The last number means "no change" to chown() and friends. */
+	if (!config_value_whole(word, &number) || number >= UINT32_MAX)
+		return false;
+	*ret_id = (uint32_t)number;
+	return true;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	const uint32_t *left = a, *right = b;
+
+	return (*left > *right) - (*left < *right);
+}
+
+bool config_ids_set(struct config_draft *draft, const struct config_key *key,
+	struct config_ids *field, const char *text, const char *origin)
+{
+	bool group = key->type == CONFIG_GIDS;
+	char quoted[CONFIG_FOUND_BYTES], word[64];
+	uint32_t ids[CONFIG_IDS] = {0};
+	uint32_t *kept;
+	size_t n = 0, distinct = 0;
+
+	for (text += strspn(text, ", \t"); *text != '\0';
+		text += strspn(text, ", \t")) {
+		size_t bytes = strcspn(text, ", \t");
+
+		snprintf(word, sizeof(word), "%.*s",
+			(int)(bytes < sizeof(word) ? bytes : sizeof(word)),
+			text);
+		if (n == CONFIG_IDS) {
+			config_complain(draft, origin,
+				"%s: expected at most %d names", key->name,
+				CONFIG_IDS);
+			return false;
+		}
+		if (bytes >= sizeof(word) || !read_id(group, word, &ids[n])) {
+			config_complain(draft, origin,
+				"%s: expected a %s of this host, by name or "
+				"number, found %s",
+				key->name, group ? "group" : "user",
+				config_value_quote(word, quoted));
+			return false;
+		}
+		n++;
+		text += bytes;
+	}
+	qsort(ids, n, sizeof(ids[0]), compare_ids);
+	kept = config_alloc(draft, (n + 1) * sizeof(ids[0]));
+	if (kept == NULL)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || ids[i] != ids[i - 1])
+			kept[distinct++] = ids[i];
+	*field = (struct config_ids){.ids = kept, .n = distinct};
+	return true;
+}
