@@ -96,6 +96,7 @@ struct ticket_object {
 	pid_t pid;                 /* a child's finalizer must do nothing */
 	enum { TICKET_OUT, TICKET_HELD, TICKET_ENDED } state;
 	bool is_permit;
+	bool is_used; /* its holder may have made the call */
 };
 
 extern PyType_Spec ticket_spec;

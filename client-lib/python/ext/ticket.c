@@ -53,10 +53,15 @@ static void let_go(struct ticket_object *self)
 
 	if (self->state == TICKET_ENDED)
 		return;
-	self->state = TICKET_ENDED;
 	gov = self->handle->closing ? NULL : self->handle->gov;
-	if (gov != NULL && self->pid == getpid())
-		rgov_abandon(gov, &self->ticket);
+	if (gov != NULL && self->pid == getpid()) {
+		if (self->state == TICKET_HELD && self->is_used)
+			(void)rgov_settle(
+				gov, &self->ticket, RGOV_SETTLE_OK, -1, -1);
+		else
+			rgov_abandon(gov, &self->ticket);
+	}
+	self->state = TICKET_ENDED;
 }
 
 static void ticket_dealloc(PyObject *self)
@@ -145,10 +150,24 @@ static PyObject *ticket_poll(PyObject *self, PyObject *unused)
 	return result;
 }
 
+PyDoc_STRVAR(use_doc,
+	"use()\n--\n\n"
+	"The permit is in the caller's hands: dropped from now on, it is "
+	"settled "
+	"as a call of unknown usage and not returned unused, since rgovd must "
+	"not count too little.");
+
+static PyObject *ticket_use(PyObject *self, PyObject *unused)
+{
+	(void)unused;
+	ticket_of(self)->is_used = true;
+	Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(abandon_doc,
 	"abandon()\n--\n\n"
-	"Give the request up, or return the permit unused.  Never blocks; does "
-	"nothing when it has ended, and nothing in a forked child.");
+	"Give the request up, or the permit back.  Never blocks; does nothing "
+	"when it has ended, and nothing in a forked child.");
 
 static PyObject *ticket_abandon(PyObject *self, PyObject *unused)
 {
@@ -207,6 +226,7 @@ static PyObject *ticket_wait_time(PyObject *self, void *unused)
 
 static PyMethodDef ticket_methods[] = {
 	{"poll", ticket_poll, METH_NOARGS, poll_doc},
+	{"use", ticket_use, METH_NOARGS, use_doc},
 	{"abandon", ticket_abandon, METH_NOARGS, abandon_doc},
 	{"settle", ticket_settle, METH_VARARGS, settle_doc},
 	{NULL, NULL, 0, NULL},

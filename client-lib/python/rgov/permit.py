@@ -60,9 +60,8 @@ class Permit:
 
     ``with gov.permit(...) as permit:`` settles at the end of the block by itself:
     "ok" with unknown usage, or by :func:`outcome_of` when the block raised.  A
-    permit that is dropped without either is settled "ok" by its finalizer (its
-    call may have been made, and rgovd must not count too little), without
-    waiting.  It belongs to the process that got it: in a forked child it raises
+    permit that is dropped without either is settled "ok", without waiting (its
+    call may have been made, and rgovd must not count too little).  It belongs to the process that got it: in a forked child it raises
     ForkError, and there its finalizer does nothing.  ``wait_time``: seconds it
     waited in rgovd's queue.
     """
@@ -74,7 +73,10 @@ class Permit:
         self._ticket = ticket
         self.model_id = model_id
         self.user = user
-        self.wait_time = ticket.wait_time if ticket is not None else 0.0
+        self.wait_time = 0.0
+        if ticket is not None:
+            self.wait_time = ticket.wait_time
+            ticket.use()
 
     @property
     def held(self) -> bool:
@@ -127,15 +129,6 @@ class Permit:
             # The work of the block is done and its result stands; rgovd has taken
             # the permit back by itself and settled it at its reservation.
             pass
-
-    def __del__(self) -> None:
-        ticket = getattr(self, "_ticket", None)
-        if ticket is not None and ticket.held:
-            try:
-                ticket.settle(_rgov.SETTLE_OK, -1, -1)
-            except Exception:
-                # A child's copy, or a closed handle: nothing is held.
-                pass
 
     def __repr__(self) -> str:
         state = "held" if self.held else "settled" if self._ticket else "not governed"
