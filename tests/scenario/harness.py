@@ -141,6 +141,8 @@ class Process:
                  death_signal=signal.SIGKILL):
         self.name = name
         self.log = pathlib.Path(log)
+        if not shutil.which(argv[0]):
+            raise Failed(f"{argv[0]} is not built")
         with open(self.log, "ab") as out:
             self.popen = subprocess.Popen(
                 [str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=out,
@@ -184,6 +186,15 @@ class Process:
                 pass
         self.kill_group()
         return self.popen.wait()
+
+    def stop_well(self, failing):
+        """stop(), and fails unless it ended with status 0 -- a sanitizer, for
+        one, speaks at the end.  Not while an exception is on its way."""
+        was_alive = self.alive()
+        status = self.stop()
+        if was_alive and status != 0 and not failing:
+            raise Failed(f"{self.name} ended with status {status}:\n"
+                         + self.tail())
 
     def kill9(self):
         """SIGKILL to the process itself, and waits until it is gone."""
@@ -349,13 +360,11 @@ class Sim:
         self.ports = json.loads(self.port_file.read_text())
         return self.ports
 
-    def __exit__(self, *_):
-        self.stop()
-
-    def stop(self):
-        if self.process is not None:
-            self.process.stop()
-        self.scratch.remove()
+    def __exit__(self, failure, *_):
+        try:
+            self.process.stop_well(failure is not None)
+        finally:
+            self.scratch.remove()
 
     @property
     def url(self):
@@ -450,8 +459,11 @@ class Rgovd:
         self.start()
         return self
 
-    def __exit__(self, *_):
-        self.stop()
+    def __exit__(self, failure, *_):
+        try:
+            self.process.stop_well(failure is not None)
+        finally:
+            self.stop()
 
     def start(self, wait=True):
         """Starts it; returns when it has said READY=1, or at once."""
