@@ -1,0 +1,577 @@
+/* Retries, the budget, the gate and its probe: one claim each. */
+#include "tests/unit/policy_rig.h"
+
+enum { TEN = 10 };
+
+static struct policy *create(uint64_t seed)
+{
+	struct policy_config config = rig_config();
+
+	config.seed = seed;
+	config.max_attempts = 100;
+	return rig_create(&config);
+}
+
+static uint64_t opens_ns(struct policy *policy)
+{
+	return rig_lane(policy, "default", 0).gate_opens_ns;
+}
+
+static bool is_open(struct policy *policy)
+{
+	return rig_lane(policy, "default", 0).gate_open;
+}
+
+/* Throttled and queued again; until when the gate is closed. */
+static uint64_t throttle(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns)
+{
+	CU_ASSERT_TRUE(
+		policy_retry(policy, request, POLICY_FAIL_THROTTLE, 0, now_ns));
+	return opens_ns(policy);
+}
+
+/* Each delay lies below its ceiling, min(base x 2^(n-1), cap), and is spread
+ * over all of it. */
+static void backoff_is_full_jitter(void)
+{
+	static const struct {
+		enum policy_failure failure;
+		uint64_t base_ns;
+	} cases[] = {{POLICY_FAIL_THROTTLE, RIG_S},
+		{POLICY_FAIL_TRANSIENT, 50 * RIG_MS},
+		{POLICY_FAIL_LOST, 50 * RIG_MS}};
+	enum { TRACES = 200, FAILURES = 12 };
+
+	for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+		double sum = 0;
+
+		for (uint64_t seed = 0; seed < TRACES; seed++) {
+			struct policy *policy = create(seed);
+			struct policy_request request = rig_request("u");
+			uint64_t now_ns = 0, ceiling_ns = cases[c].base_ns;
+
+			rig_run(policy, &request, 0);
+			for (int n = 1; n <= FAILURES; n++) {
+				uint64_t next_ns;
+
+				CU_ASSERT_TRUE(policy_retry(policy, &request,
+					cases[c].failure, 0, now_ns));
+				CU_ASSERT_EQUAL(request.state, POLICY_BACKOFF);
+				next_ns = rig_next(policy, now_ns);
+				CU_ASSERT(next_ns - now_ns <= ceiling_ns);
+				sum += (double)(next_ns - now_ns) /
+				       (double)ceiling_ns;
+				now_ns = next_ns;
+				CU_ASSERT_PTR_EQUAL(
+					rig_admit(policy, now_ns), &request);
+				policy_started(policy, &request, now_ns);
+				ceiling_ns = ceiling_ns * 2 < 20 * RIG_S
+						     ? ceiling_ns * 2
+						     : 20 * RIG_S;
+			}
+			rig_done(policy, &request, now_ns);
+			policy_free(policy);
+		}
+		sum /= TRACES * FAILURES;
+		CU_ASSERT(sum > 0.45 && sum < 0.55);
+	}
+}
+
+/* The same seed gives the same delays, another seed others. */
+static void the_seed_decides(void)
+{
+	uint64_t delay_ns[3];
+
+	for (int i = 0; i < 3; i++) {
+		struct policy *policy = create(i == 2 ? 8 : 7);
+		struct policy_request request = rig_request("u");
+
+		rig_run(policy, &request, 0);
+		delay_ns[i] = throttle(policy, &request, 0);
+		policy_remove(policy, &request);
+		policy_free(policy);
+	}
+	CU_ASSERT_EQUAL(delay_ns[0], delay_ns[1]);
+	CU_ASSERT_NOT_EQUAL(delay_ns[0], delay_ns[2]);
+}
+
+/* The server's hint is the least delay, of the request and of the gate. */
+static void a_hint_is_a_floor(void)
+{
+	struct policy *policy = create(7);
+	struct policy_request request = rig_request("u");
+
+	rig_run(policy, &request, 0);
+	CU_ASSERT_TRUE(policy_retry(
+		policy, &request, POLICY_FAIL_THROTTLE, 50 * RIG_S, RIG_S));
+	CU_ASSERT_EQUAL(opens_ns(policy), 51 * RIG_S);
+	CU_ASSERT_EQUAL(rig_next(policy, RIG_S), 51 * RIG_S);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 51 * RIG_S), &request);
+	/* An absurd hint overflows nothing. */
+	CU_ASSERT_FALSE(policy_retry(policy, &request, POLICY_FAIL_THROTTLE,
+		UINT64_MAX - 1, 52 * RIG_S));
+	rig_done(policy, &request, 53 * RIG_S);
+	policy_free(policy);
+}
+
+/* No retry beyond max_attempts, past the deadline, or for a permit: the request
+ * is still running, and a throttle closes the gate all the same. */
+static void some_are_not_retried(void)
+{
+	static const struct {
+		uint32_t max_attempts;
+		uint64_t hint_ns;
+		bool is_permit, is_retried;
+	} cases[] = {
+		{2, 10 * RIG_S, false, true},
+		{1, 10 * RIG_S, false, false},
+		{0, 10 * RIG_S, false, false},
+		{2, 10 * RIG_S, true, false},
+		{2, 100 * RIG_S - 1, false, true},
+		{2, 100 * RIG_S, false, false},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct policy_config config = rig_config();
+		struct policy_request request = rig_request("u");
+		struct policy *policy;
+
+		config.max_attempts = cases[i].max_attempts;
+		policy = rig_create(&config);
+		request.is_permit = cases[i].is_permit;
+		request.deadline_ns = 100 * RIG_S;
+		rig_run(policy, &request, 0);
+		CU_ASSERT_EQUAL(
+			policy_retry(policy, &request, POLICY_FAIL_THROTTLE,
+				cases[i].hint_ns, 0),
+			cases[i].is_retried);
+		CU_ASSERT_FALSE(is_open(policy));
+		CU_ASSERT_EQUAL(request.state,
+			cases[i].is_retried ? POLICY_BACKOFF : POLICY_RUNNING);
+		if (!cases[i].is_retried) /* the same throttle, told again */
+			policy_finish(
+				policy, &request, POLICY_THROTTLED, NULL, 0);
+		CU_ASSERT_EQUAL(rig_lane(policy, "default", 0).throttled, 1);
+		CU_ASSERT_EQUAL(opens_ns(policy), cases[i].hint_ns);
+		rig_drop(policy, &request, 0);
+		policy_free(policy);
+	}
+}
+
+static uint32_t budget(const struct policy *policy)
+{
+	return rig_lane(policy, "default", 0).retry_budget_left;
+}
+
+/* A throttle retry costs 5, another 14; a success returns the last cost, or 1
+ * when it had no retry; never above the budget; when it is spent, no retry. */
+static void the_budget_pays_for_retries(void)
+{
+	struct policy_config config = rig_config();
+	struct policy_request request = rig_request("u");
+	struct policy *policy;
+
+	config.retry_budget = 30;
+	config.max_attempts = 100;
+	policy = rig_create(&config);
+	rig_run(policy, &request, 0);
+	rig_done(policy, &request, 0);
+	CU_ASSERT_EQUAL(budget(policy), 30);
+	rig_run(policy, &request, 0);
+	CU_ASSERT_TRUE(
+		policy_retry(policy, &request, POLICY_FAIL_TRANSIENT, 0, 0));
+	CU_ASSERT_EQUAL(budget(policy), 16);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 30 * RIG_S), &request);
+	(void)throttle(policy, &request, 30 * RIG_S);
+	CU_ASSERT_EQUAL(budget(policy), 11);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 60 * RIG_S), &request);
+	CU_ASSERT_FALSE(policy_retry(
+		policy, &request, POLICY_FAIL_LOST, 0, 60 * RIG_S));
+	CU_ASSERT_EQUAL(budget(policy), 11);
+	rig_done(policy, &request, 60 * RIG_S);
+	CU_ASSERT_EQUAL(budget(policy), 16);
+	rig_run(policy, &request, 61 * RIG_S);
+	rig_done(policy, &request, 61 * RIG_S);
+	CU_ASSERT_EQUAL(budget(policy), 17);
+	rig_run(policy, &request, 61 * RIG_S);
+	policy_finish(policy, &request, POLICY_LOST, NULL, 61 * RIG_S);
+	CU_ASSERT_EQUAL(budget(policy), 17);
+	policy_free(policy);
+}
+
+/* A retry is the first of its user's queue when its backoff is over, and until
+ * then nobody waits for it. */
+static void a_retry_goes_to_the_head(void)
+{
+	struct policy *policy = create(7);
+	struct policy_request first = rig_request("u"),
+			      second = rig_request("u"),
+			      third = rig_request("u");
+
+	rig_run(policy, &first, 0);
+	CU_ASSERT_TRUE(policy_retry(
+		policy, &first, POLICY_FAIL_TRANSIENT, 10 * RIG_S, 0));
+	CU_ASSERT_EQUAL(rig_lane(policy, "default", 0).backing_off, 1);
+	CU_ASSERT_EQUAL(rig_host(policy, 0).queued, 1);
+	rig_run(policy, &second, 1);
+	rig_done(policy, &second, 2);
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &second, 3), POLICY_ACCEPTED);
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &third, 3), POLICY_ACCEPTED);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 10 * RIG_S), &first);
+	CU_ASSERT_EQUAL(first.attempts, 2);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 10 * RIG_S), &second);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 10 * RIG_S), &third);
+	rig_done(policy, &first, 11 * RIG_S);
+	rig_done(policy, &second, 11 * RIG_S);
+	rig_done(policy, &third, 11 * RIG_S);
+	policy_free(policy);
+}
+
+/* However often it is tried, fairness charges a request once. */
+static void fairness_charges_a_request_once(void)
+{
+	struct policy *policy = create(7);
+	struct policy_request request = rig_request("u");
+
+	rig_run(policy, &request, 0);
+	CU_ASSERT_EQUAL(rig_user(policy, "u").service, 10);
+	for (uint64_t i = 1; i < 5; i++) {
+		CU_ASSERT_TRUE(policy_retry(policy, &request,
+			i % 2 ? POLICY_FAIL_LOST : POLICY_FAIL_THROTTLE, 0,
+			i * 30 * RIG_S));
+		CU_ASSERT_PTR_EQUAL(
+			rig_admit(policy, (i + 1) * 30 * RIG_S), &request);
+		policy_started(policy, &request, (i + 1) * 30 * RIG_S);
+	}
+	CU_ASSERT_EQUAL(rig_user(policy, "u").service, 10);
+	rig_done(policy, &request, 150 * RIG_S);
+	CU_ASSERT_EQUAL(rig_user(policy, "u").service, 10);
+	policy_free(policy);
+}
+
+/* A failed attempt keeps its place in the window if it was made; its tokens
+ * come back, but not those of an ambiguous one. */
+static void what_a_failed_attempt_keeps(void)
+{
+	static const struct {
+		enum policy_failure failure;
+		bool is_started;
+		uint32_t starts;
+		int64_t tokens;
+	} cases[] = {
+		{POLICY_FAIL_THROTTLE, true, 1, 100},
+		{POLICY_FAIL_TRANSIENT, true, 1, 100},
+		{POLICY_FAIL_LOST, true, 1, 90},
+		{POLICY_FAIL_TRANSIENT, false, 0, 100},
+		{POLICY_FAIL_LOST, false, 0, 100},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct policy_model model = {
+			.pattern = "m", .tokens_per_minute = 100};
+		struct policy_config config = rig_config();
+		struct policy_request request = rig_request("u");
+		struct policy_lane_view lane;
+		struct policy *policy;
+
+		config.models = &model;
+		config.n_models = 1;
+		policy = rig_create(&config);
+		CU_ASSERT_EQUAL(
+			rig_enqueue(policy, &request, 0), POLICY_ACCEPTED);
+		CU_ASSERT_PTR_EQUAL(rig_admit(policy, 0), &request);
+		if (cases[i].is_started)
+			policy_started(policy, &request, 0);
+		CU_ASSERT_TRUE(
+			policy_retry(policy, &request, cases[i].failure, 0, 0));
+		lane = rig_lane(policy, "m", 0);
+		CU_ASSERT_EQUAL(lane.starts, cases[i].starts);
+		CU_ASSERT_EQUAL(lane.tokens_available, cases[i].tokens);
+		CU_ASSERT_EQUAL(lane.running, 0);
+		CU_ASSERT_EQUAL(rig_host(policy, 0).running, 0);
+		policy_remove(policy, &request);
+		CU_ASSERT_EQUAL(rig_host(policy, 0).queued, 0);
+		policy_free(policy);
+	}
+}
+
+/* A request that backs off expires and is removed like any other. */
+static void backing_off_can_end(void)
+{
+	struct policy *policy = create(7);
+	struct policy_request one = rig_request("u"), two = rig_request("u");
+	uint64_t next_ns;
+
+	one.deadline_ns = 60 * RIG_S;
+	rig_run(policy, &one, 0);
+	rig_run(policy, &two, 0);
+	CU_ASSERT_TRUE(policy_retry(
+		policy, &one, POLICY_FAIL_TRANSIENT, 59 * RIG_S, 0));
+	CU_ASSERT_TRUE(policy_retry(
+		policy, &two, POLICY_FAIL_TRANSIENT, 59 * RIG_S, 0));
+	policy_remove(policy, &two);
+	CU_ASSERT_PTR_EQUAL(policy_expire(policy, 60 * RIG_S, &next_ns), &one);
+	CU_ASSERT_EQUAL(rig_lane(policy, "default", 0).backing_off, 0);
+	CU_ASSERT_EQUAL(rig_next(policy, 60 * RIG_S), RIG_NEVER);
+	policy_free(policy);
+}
+
+/* ------------------------------------------------------------ the gate */
+
+static char names[TEN][8];
+
+/* Ten users, each with one request in flight at time 0. */
+static void run_ten(struct policy *policy, struct policy_request *requests)
+{
+	for (int i = 0; i < TEN; i++) {
+		(void)snprintf(names[i], sizeof(names[i]), "u%d", i);
+		requests[i] = rig_request(names[i]);
+		rig_run(policy, &requests[i], 0);
+	}
+}
+
+static void drop_ten(
+	struct policy *policy, struct policy_request *requests, uint64_t now_ns)
+{
+	for (int i = 0; i < TEN; i++)
+		rig_drop(policy, &requests[i], now_ns);
+	policy_free(policy);
+}
+
+/* Ten throttled users cause one closing and one probe, not ten retries; when
+ * the probe is answered all go. */
+static void ten_throttled_users_cause_one_probe(void)
+{
+	struct policy *policy = create(7);
+	struct policy_request requests[TEN], *probe;
+	uint64_t until_ns;
+	int n = 0;
+
+	run_ten(policy, requests);
+	until_ns = throttle(policy, &requests[0], RIG_S);
+	CU_ASSERT(until_ns > RIG_S && until_ns <= 2 * RIG_S);
+	for (int i = 1; i < TEN; i++)
+		CU_ASSERT_EQUAL(
+			throttle(policy, &requests[i], RIG_S), until_ns);
+	CU_ASSERT_PTR_NULL(rig_admit(policy, until_ns - 1));
+	probe = rig_admit(policy, 10 * RIG_S);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(probe);
+	CU_ASSERT_EQUAL(rig_next(policy, 10 * RIG_S), RIG_NEVER);
+	policy_started(policy, probe, 10 * RIG_S);
+	CU_ASSERT_EQUAL(rig_next(policy, 10 * RIG_S), 12 * RIG_S);
+	rig_done(policy, probe, 11 * RIG_S);
+	while (rig_admit(policy, 11 * RIG_S) != NULL)
+		n++;
+	CU_ASSERT_EQUAL(n, TEN - 1);
+	drop_ten(policy, requests, 11 * RIG_S);
+}
+
+/* A probe that runs for probe_ok_after from its real start opens the gate: a
+ * call may take minutes.  One that is still connecting does not. */
+static void a_long_probe_opens_the_gate(void)
+{
+	struct policy *policy = create(7);
+	struct policy_request requests[TEN], *probe;
+
+	run_ten(policy, requests);
+	for (int i = 0; i < TEN; i++)
+		(void)throttle(policy, &requests[i], 0);
+	probe = rig_admit(policy, 30 * RIG_S);
+	CU_ASSERT_EQUAL(rig_next(policy, 40 * RIG_S), RIG_NEVER);
+	policy_started(policy, probe, 40 * RIG_S);
+	CU_ASSERT_EQUAL(rig_next(policy, 42 * RIG_S - 1), 42 * RIG_S);
+	CU_ASSERT_PTR_NOT_NULL(rig_admit(policy, 42 * RIG_S));
+	CU_ASSERT_TRUE(is_open(policy));
+	CU_ASSERT_PTR_NOT_NULL(rig_admit(policy, 42 * RIG_S));
+	/* If it is throttled after all, it has a say like any other. */
+	(void)throttle(policy, probe, 43 * RIG_S);
+	CU_ASSERT_FALSE(is_open(policy));
+	drop_ten(policy, requests, 43 * RIG_S);
+}
+
+/* A throttled probe closes the gate again, for longer in the mean each time,
+ * though every probe is another request. */
+static void throttled_probes_back_off_further(void)
+{
+	enum { TRACES = 60, ROUNDS = 5 };
+	double mean[ROUNDS] = {0};
+
+	for (uint64_t seed = 0; seed < TRACES; seed++) {
+		struct policy *policy = create(seed);
+		struct policy_request requests[TEN], *probe;
+		uint64_t now_ns = 0;
+
+		run_ten(policy, requests);
+		for (int i = 1; i < TEN; i++)
+			rig_done(policy, &requests[i], 0);
+		for (int i = 1; i < TEN; i++)
+			CU_ASSERT_EQUAL(rig_enqueue(policy, &requests[i], 0),
+				POLICY_ACCEPTED);
+		while (rig_admit(policy, 0) != NULL)
+			;
+		probe = &requests[0];
+		for (int n = 0; n < ROUNDS; n++) {
+			mean[n] += (double)(throttle(policy, probe, now_ns) -
+					    now_ns) /
+				   1e9 / TRACES;
+			policy_remove(policy, probe);
+			CU_ASSERT_EQUAL(rig_enqueue(policy, probe, now_ns),
+				POLICY_ACCEPTED);
+			now_ns += 30 * RIG_S;
+			probe = rig_admit(policy, now_ns);
+			CU_ASSERT_PTR_NOT_NULL_FATAL(probe);
+		}
+		drop_ten(policy, requests, now_ns);
+	}
+	for (int n = 0; n < ROUNDS; n++) {
+		double expected = n < 4 ? (1 << n) / 2.0 : 16 / 2.0;
+
+		CU_ASSERT(mean[n] > 0.7 * expected);
+		CU_ASSERT(mean[n] < 1.3 * expected);
+	}
+}
+
+/* What was admitted before the gate closed neither opens it nor closes it
+ * again, also when it ends after the gate has opened. */
+static void old_results_have_no_say(void)
+{
+	struct policy *policy = create(7);
+	struct policy_request requests[TEN], *probe;
+	uint64_t until_ns;
+
+	run_ten(policy, requests);
+	until_ns = throttle(policy, &requests[0], 0);
+	rig_done(policy, &requests[1], 1);
+	CU_ASSERT_FALSE(is_open(policy));
+	policy_finish(policy, &requests[2], POLICY_THROTTLED, NULL, 2);
+	CU_ASSERT_EQUAL(throttle(policy, &requests[3], until_ns), until_ns);
+	probe = rig_admit(policy, 30 * RIG_S);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(probe);
+	rig_done(policy, &requests[4], 31 * RIG_S);
+	CU_ASSERT_FALSE(is_open(policy));
+	CU_ASSERT_EQUAL(rig_next(policy, 31 * RIG_S), RIG_NEVER);
+	rig_done(policy, probe, 32 * RIG_S);
+	CU_ASSERT_TRUE(is_open(policy));
+	CU_ASSERT_TRUE(policy_retry(
+		policy, &requests[5], POLICY_FAIL_THROTTLE, 0, 33 * RIG_S));
+	CU_ASSERT_TRUE(is_open(policy));
+	drop_ten(policy, requests, 33 * RIG_S);
+}
+
+/* A probe that tells nothing hands its part to the next, at once. */
+static void a_lost_probe_passes_on(void)
+{
+	for (int way = 0; way < 4; way++) {
+		struct policy *policy = create(7);
+		struct policy_request requests[TEN], *probe, *next;
+
+		run_ten(policy, requests);
+		for (int i = 0; i < TEN; i++)
+			(void)throttle(policy, &requests[i], 0);
+		probe = rig_admit(policy, 30 * RIG_S);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(probe);
+		if (way == 0)
+			policy_finish(
+				policy, probe, POLICY_LOST, NULL, 31 * RIG_S);
+		else if (way == 1)
+			policy_finish(
+				policy, probe, POLICY_UNUSED, NULL, 31 * RIG_S);
+		else
+			CU_ASSERT_TRUE(policy_retry(policy, probe,
+				way == 2 ? POLICY_FAIL_TRANSIENT
+					 : POLICY_FAIL_LOST,
+				RIG_S, 31 * RIG_S));
+		CU_ASSERT_FALSE(is_open(policy));
+		next = rig_admit(policy, 31 * RIG_S);
+		CU_ASSERT_PTR_NOT_NULL(next);
+		CU_ASSERT_PTR_NOT_EQUAL(next, probe);
+		CU_ASSERT_PTR_NULL(rig_admit(policy, 31 * RIG_S));
+		drop_ten(policy, requests, 31 * RIG_S);
+	}
+}
+
+/* A throttle reported by a permit closes the gate for all. */
+static void a_permit_closes_the_gate(void)
+{
+	struct policy *policy = create(7);
+	struct policy_request permit = rig_request("p"),
+			      call = rig_request("u");
+
+	permit.is_permit = true;
+	rig_run(policy, &permit, 0);
+	policy_finish(policy, &permit, POLICY_THROTTLED, NULL, 0);
+	CU_ASSERT_FALSE(is_open(policy));
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &call, 0), POLICY_ACCEPTED);
+	CU_ASSERT_EQUAL(rig_next(policy, 0), opens_ns(policy));
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, RIG_S), &call);
+	rig_done(policy, &call, RIG_S);
+	CU_ASSERT_TRUE(is_open(policy));
+	policy_free(policy);
+}
+
+/* One lane's gate is not another's. */
+static void gates_are_per_lane(void)
+{
+	struct policy_model model = {.pattern = "m-*"};
+	struct policy_config config = rig_config();
+	struct policy_request one = rig_request("u"), two = rig_request("u");
+	struct policy *policy;
+
+	config.models = &model;
+	config.n_models = 1;
+	policy = rig_create(&config);
+	one.model_id = "m-1";
+	two.model_id = "m-2";
+	rig_run(policy, &one, 0);
+	CU_ASSERT_TRUE(
+		policy_retry(policy, &one, POLICY_FAIL_THROTTLE, RIG_S, 0));
+	rig_run(policy, &two, 0);
+	CU_ASSERT_FALSE(rig_lane(policy, "m-1", 0).gate_open);
+	CU_ASSERT_TRUE(rig_lane(policy, "m-2", 0).gate_open);
+	policy_remove(policy, &one);
+	rig_done(policy, &two, 0);
+	policy_free(policy);
+}
+
+/* A lane closed for the day refuses who cannot wait, keeps who can, and starts
+ * again with one probe. */
+static void a_closed_day_refuses(void)
+{
+	struct policy *policy = create(7);
+	struct policy_request running = rig_request("u"),
+			      early = rig_request("u"), late = rig_request("u"),
+			      later = rig_request("v");
+	uint64_t retry_after_ns;
+
+	rig_run(policy, &running, 0);
+	policy_close_lane(policy, running.lane, 500 * RIG_S);
+	early.deadline_ns = 500 * RIG_S;
+	late.deadline_ns = later.deadline_ns = 900 * RIG_S;
+	CU_ASSERT_EQUAL(
+		policy_enqueue(policy, &early, 100 * RIG_S, &retry_after_ns),
+		POLICY_LANE_CLOSED);
+	CU_ASSERT_EQUAL(retry_after_ns, 400 * RIG_S);
+	CU_ASSERT_EQUAL(
+		rig_enqueue(policy, &late, 100 * RIG_S), POLICY_ACCEPTED);
+	CU_ASSERT_EQUAL(
+		rig_enqueue(policy, &later, 100 * RIG_S), POLICY_ACCEPTED);
+	rig_done(policy, &running, 101 * RIG_S);
+	CU_ASSERT_EQUAL(rig_next(policy, 102 * RIG_S), 500 * RIG_S);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 500 * RIG_S), &late);
+	CU_ASSERT_EQUAL(rig_next(policy, 500 * RIG_S), RIG_NEVER);
+	rig_done(policy, &late, 501 * RIG_S);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 501 * RIG_S), &later);
+	rig_done(policy, &later, 501 * RIG_S);
+	policy_free(policy);
+}
+
+SUITE("policy_retry", T(backoff_is_full_jitter), T(the_seed_decides),
+	T(a_hint_is_a_floor), T(some_are_not_retried),
+	T(the_budget_pays_for_retries), T(a_retry_goes_to_the_head),
+	T(fairness_charges_a_request_once), T(what_a_failed_attempt_keeps),
+	T(backing_off_can_end), T(ten_throttled_users_cause_one_probe),
+	T(a_long_probe_opens_the_gate), T(throttled_probes_back_off_further),
+	T(old_results_have_no_say), T(a_lost_probe_passes_on),
+	T(a_permit_closes_the_gate), T(gates_are_per_lane),
+	T(a_closed_day_refuses))
