@@ -113,7 +113,8 @@ def a_deadline_that_has_passed():
     time ends in the queue."""
     source = """
 import threading
-attempt("none", "m", GOOD, user="u", timeout=1e-9)
+attempt("none", "m", GOOD, user="u", timeout=0)
+attempt("past", "m", GOOD, user="u", timeout=-1)
 busy = threading.Thread(target=attempt, args=("busy", "m", GOOD),
                         kwargs={"user": "v", "timeout": 30})
 busy.start()
@@ -125,7 +126,8 @@ busy.join()
     with Sim(latency="fixed:3") as sim, \
             Rgovd(limits(concurrency=1), sim=sim) as rgovd:
         results = results_of(rgovd, source)
-        expect(results, "none", "Timeout")
+        expect(results, "none", "Timeout", seconds=1)
+        expect(results, "past", "Timeout", seconds=1)
         expect(results, "queued", "Timeout", seconds=2.5)
         expect(results, "busy", "Reply", seconds=20)
         wait_until(rgovd.is_idle, what="an idle rgovd")

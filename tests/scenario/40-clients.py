@@ -5,7 +5,7 @@ Each gets its own answers, and no answer is found by chance instead of a wake.
 
 from harness import *
 
-RPM = 100000
+RPM = 50000
 
 
 def lines_of(done):
