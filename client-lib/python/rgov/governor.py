@@ -327,7 +327,10 @@ class Governor:
         if self._closed:
             raise Error("this governor was closed")
         session = self._sessions.get(loop)
-        if not isinstance(session, kind) or session.pid != os.getpid():
+        if session is not None and session.pid != os.getpid():
+            session.forget()
+            session = None
+        if not isinstance(session, kind):
             session = kind(self._open(self._slots or _LOOP_SLOTS))
             self._sessions[loop] = session
         return session

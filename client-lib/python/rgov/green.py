@@ -12,6 +12,7 @@ from typing import Any
 
 from . import _rgov
 from .ask import Ask
+from .errors import Unavailable
 from .loops import Ended, LoopSession, overdue_after
 
 __all__ = ["GeventSession", "hub", "is_patched"]
@@ -35,6 +36,8 @@ class GeventSession(LoopSession):
     def __init__(self, handle: _rgov.Handle) -> None:
         super().__init__(handle)
         self._watcher: Any = None
+        # While one greenlet looks for rgovd: what that ended in, for the others.
+        self._search: Any = None
         self._timers: set[Any] = set()
 
     def _watch(self, fd: int) -> None:
@@ -60,21 +63,40 @@ class GeventSession(LoopSession):
         self._timers.add(timer)
 
     def _submit(self, ask: Ask) -> _rgov.Ticket:
-        if self.can_submit_here():
-            return self.handle.submit(*ask)
-        # Killed meanwhile, the thread's ticket is dropped, which ends it.
-        found = hub().threadpool.apply(_submit_or_error, (self.handle, ask))
+        while not self.can_submit_here():
+            if self._search is None:
+                return self._submit_and_search(ask)
+            error = self._search.get()
+            if error is not None:
+                raise Unavailable(*error.args)
+        return self.handle.submit(*ask)
+
+    def _submit_and_search(self, ask: Ask) -> _rgov.Ticket:
+        """In a thread, which can take the connect timeout.  Of many greenlets only
+        one does: its failure is the others' too."""
+        self._search = search = _async_result()
+        found = None
+        try:
+            # Killed meanwhile, the thread's ticket is dropped, which ends it.
+            found = hub().threadpool.apply(_submit_or_error, (self.handle, ask))
+        finally:
+            self._search = None
+            search.set(found if isinstance(found, Unavailable) else None)
         if isinstance(found, Exception):
             raise found
         assert isinstance(found, _rgov.Ticket)
         return found
+
+    def forget(self) -> None:
+        if self._watched >= 0:
+            self._stop_watch()
 
     def perform(self, ask: Ask) -> Ended:
         """Submits and waits; other greenlets run meanwhile.  A greenlet that is
         killed, or whose gevent.Timeout strikes, loses nothing: its request is
         given up, or its permit, just granted, returned unused."""
         ticket = self._submit(ask)
-        result = importlib.import_module("gevent.event").AsyncResult()
+        result = _async_result()
 
         def done(ended: Ended | None, error: Exception | None) -> None:
             if error is not None:
@@ -92,6 +114,10 @@ class GeventSession(LoopSession):
             raise
         finally:
             timer.close()
+
+
+def _async_result() -> Any:
+    return importlib.import_module("gevent.event").AsyncResult()
 
 
 def _submit_or_error(handle: _rgov.Handle, ask: Ask) -> _rgov.Ticket | Exception:

@@ -141,6 +141,9 @@ class LoopSession:
             self._unwatch(self._watched)
             self._watched = -1
 
+    def forget(self) -> None:
+        """In the child of a fork: this was the parent's."""
+
     def close(self) -> None:
         """Ends the session; whoever waits gets an Error."""
         self._stop_watch()
@@ -158,6 +161,11 @@ class AsyncioSession(LoopSession):
 
     It does not hold its loop, so that it ends with it."""
 
+    def __init__(self, handle: _rgov.Handle) -> None:
+        super().__init__(handle)
+        # While one task looks for rgovd: what that ended in, for the others.
+        self._search: asyncio.Future[Unavailable | None] | None = None
+
     def _watch(self, fd: int) -> None:
         asyncio.get_running_loop().add_reader(fd, self.on_ready)
 
@@ -167,15 +175,39 @@ class AsyncioSession(LoopSession):
     def _call_later(self, seconds: float, what: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, what)
 
+    async def _submit(
+        self, loop: asyncio.AbstractEventLoop, ask: Ask
+    ) -> _rgov.Ticket:
+        while not self.can_submit_here():
+            if self._search is None:
+                return await self._submit_and_search(loop, ask)
+            error = await asyncio.shield(self._search)
+            if error is not None:
+                raise Unavailable(*error.args)
+        return self.handle.submit(*ask)
+
+    async def _submit_and_search(
+        self, loop: asyncio.AbstractEventLoop, ask: Ask
+    ) -> _rgov.Ticket:
+        """In a thread, which can take the connect timeout.  Of many tasks only one
+        does: its failure is the others' too."""
+        self._search = search = loop.create_future()
+        found = None
+        try:
+            # Cancelled meanwhile, the thread's ticket is dropped, which ends it.
+            return await loop.run_in_executor(None, self.handle.submit, *ask)
+        except Unavailable as e:
+            found = e
+            raise
+        finally:
+            self._search = None
+            search.set_result(found)
+
     async def perform(self, ask: Ask) -> Ended:
         """Submits and waits.  A cancelled task loses nothing: its request is
         given up, or its permit, just granted, returned unused."""
         loop = asyncio.get_running_loop()
-        if self.can_submit_here():
-            ticket = self.handle.submit(*ask)
-        else:
-            # Cancelled meanwhile, the thread's ticket is dropped, which ends it.
-            ticket = await loop.run_in_executor(None, self.handle.submit, *ask)
+        ticket = await self._submit(loop, ask)
         future: asyncio.Future[Ended] = loop.create_future()
         self.add(ticket, lambda ended, error: _resolve(future, ended, error))
         timer = loop.call_later(overdue_after(ask), self.look, ticket)
