@@ -63,9 +63,17 @@ struct upstream_usage {
 struct upstream_result {
 	enum upstream_outcome outcome;
 	int http_status; /* 0: there was none */
-	/* The provider's error type ("ThrottlingException") or one of ours
-	 * ("ConnectFailed", "ReadTimeout", "BadCertificate", "Truncated", …);
-	 * empty when all went well. */
+	/*
+	 * Empty when all went well; else the provider's error type
+	 * ("ThrottlingException"), or one of ours:
+	 *   TRANSIENT   ResolveFailed, ConnectFailed, ConnectTimeout,
+	 *               TlsFailed, ConnectionReset (the body was not sent),
+	 *               DeadlinePassed (nothing was sent), OutOfMemory
+	 *   AMBIGUOUS   ConnectionReset, Truncated, BadResponse, OutOfMemory
+	 *   REFUSED     BadCertificate, NoCredentials
+	 *   TIMED_OUT   ReadTimeout, DeadlinePassed
+	 *   others      ReplyTooLarge, Aborted
+	 */
 	char code[UPSTREAM_CODE_BYTES];
 	char message[UPSTREAM_MESSAGE_BYTES]; /* printable UTF-8, may be cut */
 	char request_id[UPSTREAM_REQUEST_ID_BYTES];
@@ -90,7 +98,9 @@ struct upstream_call {
 	uint64_t deadline_ns;
 	void *owner;
 	/* The connection stands and the first byte is about to go out.  Return
-	 * 0 to go on; anything else ends the call as UPSTREAM_ABORTED. */
+	 * 0 to go on; anything else ends the call as UPSTREAM_ABORTED.  At most
+	 * once a start.  It runs inside libcurl: nothing of this header may be
+	 * called from it. */
 	int (*started)(struct upstream_call *call);
 	/* The end; exactly once for each upstream_start() that returned 0,
 	 * never from inside upstream_start().  The owner may free or restart
@@ -98,7 +108,7 @@ struct upstream_call {
 	void (*done)(struct upstream_call *call,
 		const struct upstream_result *result);
 
-	struct upstream_exchange *exchange; /* ours */
+	struct upstream_exchange *exchange; /* ours; NULL: does not run */
 };
 
 /*
@@ -110,30 +120,45 @@ int upstream_check(const char *model_id, const char *headers,
 	char ret_why[UPSTREAM_MESSAGE_BYTES]);
 
 /*
- * Reads the credentials from the environment and the shared files.  -ENOKEY:
- * there are none (rgovd then still runs, for permits; calls are refused with
- * code NoCredentials); -EINVAL: the configuration is wrong; ret_why says what
- * and where.
+ * Reads the credentials from the environment and the shared files.
+ *
+ * Returns 0 also when there are no usable credentials: then ret_why says why
+ * ("" otherwise), has_credentials is false, rgovd runs, for permits, and calls
+ * are refused with code NoCredentials until a reload finds some.  -EINVAL: the
+ * configuration is wrong, -ENOMEM, -EIO; ret_why says what and where.
+ *
+ * The loop must outlive it.  Blocks for the reading of two small files.
  */
 int upstream_create(struct loop *loop, const struct upstream_config *config,
 	struct upstream **ret_upstream, char ret_why[UPSTREAM_MESSAGE_BYTES]);
 
-/* Takes a new configuration for calls that start from now on, credentials read
- * anew; on any error the old one stays. */
+/*
+ * Takes a new configuration for calls that start from now on, credentials read
+ * anew.  On any error the old one stays, also when there are no credentials:
+ * -EINVAL, -ENOMEM, or what credentials_load() said; ret_why says what and
+ * where.
+ */
 int upstream_reload(struct upstream *upstream,
 	const struct upstream_config *config,
 	char ret_why[UPSTREAM_MESSAGE_BYTES]);
 
-/* 0, or -errno: no memory; done() is not called then. */
+/*
+ * 0, or -errno, and then done() is not called: -EINVAL, what upstream_check()
+ * refuses; -E2BIG, more header than can be signed; -ENOMEM; -EIO, OpenSSL
+ * failed; -ESHUTDOWN, from a done() that upstream_free() calls.
+ */
 int upstream_start(struct upstream *upstream, struct upstream_call *call);
 
-/* Ends the call early: done() is called with UPSTREAM_ABORTED before this
- * returns.  The connection is closed, others do not notice. */
+/*
+ * Ends the call early: done() is called with UPSTREAM_ABORTED before this
+ * returns.  Its connection is closed, or under HTTP/2 its stream; others do
+ * not notice.  A call that does not run is fine.
+ */
 void upstream_abort(struct upstream *upstream, struct upstream_call *call);
 
 /* For the board and tests. */
 struct upstream_stats {
-	uint64_t connections_opened;
+	uint64_t connections_opened; /* tried, for calls that have ended */
 	uint64_t calls_started;
 	bool has_credentials;
 	char endpoint[256]; /* what is called, without credentials */
@@ -141,7 +166,8 @@ struct upstream_stats {
 void upstream_read_stats(
 	const struct upstream *upstream, struct upstream_stats *ret_stats);
 
-/* Aborts what runs (done() is called), closes all connections. */
+/* Aborts what runs (done() is called), closes all connections.  Not from inside
+ * a callback.  NULL is fine. */
 void upstream_free(struct upstream *upstream);
 
 #endif

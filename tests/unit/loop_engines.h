@@ -47,6 +47,17 @@ static void run_under(enum loop_engine engine, void (*test)(void))
 		CU_ASSERT(condition);                                          \
 	} while (0)
 
+/* The same for a condition that comes true elsewhere, where no callback of
+ * ours ends the sleep. */
+#define STEP_WATCHING(condition)                                               \
+	do {                                                                   \
+		uint64_t give_up_ns = loop_now_ns() + 10 * SECOND_NS;          \
+		while (!(condition) && loop_now_ns() < give_up_ns)             \
+			CU_ASSERT_FATAL(                                       \
+				loop_step(loop, loop_now_ns() + MS_NS) >= 0);  \
+		CU_ASSERT(condition);                                          \
+	} while (0)
+
 /*
  * Sleeps until then, in which time nothing may be told.  A sleep may be
  * interrupted, also by the ring of an earlier test, which the kernel tears
