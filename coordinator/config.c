@@ -269,6 +269,8 @@ static int build(struct config_draft *draft)
 	if (draft->config->name == NULL)
 		return draft->no_memory ? -ENOMEM : -EINVAL;
 	rc = read_file(draft);
+	if (draft->no_memory)
+		return -ENOMEM;
 	/* What could not be read whole would only give misleading errors. */
 	if (rc != 0 && draft->entries == NULL)
 		return rc;

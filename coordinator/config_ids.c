@@ -43,17 +43,37 @@ static int look_up(bool group, const char *name, uint32_t *ret_id)
 	return -rc;
 }
 
-static bool read_id(bool group, const char *word, uint32_t *ret_id)
+/* 0, -ENOENT where there is no such id, or -errno of the user database. */
+static int read_id(bool group, const char *word, uint32_t *ret_id)
 {
 	uint64_t number;
 
 	if (!isdigit((unsigned char)word[0]))
-		return look_up(group, word, ret_id) == 0;
+		return look_up(group, word, ret_id);
 	/* The last number means "no change" to chown() and friends. */
 	if (!config_value_whole(word, &number) || number >= UINT32_MAX)
-		return false;
+		return -ENOENT;
 	*ret_id = (uint32_t)number;
-	return true;
+	return 0;
+}
+
+static void refuse_id(struct config_draft *draft, const struct config_key *key,
+	const char *word, int rc, const char *origin)
+{
+	char quoted[CONFIG_FOUND_BYTES];
+
+	if (rc == -ENOMEM)
+		draft->no_memory = true;
+	else if (rc == -ENOENT)
+		config_complain(draft, origin,
+			"%s: expected a %s of this host, by name or number, "
+			"found %s",
+			key->name, key->type == CONFIG_GIDS ? "group" : "user",
+			config_value_quote(word, quoted));
+	else
+		config_complain(draft, origin, "%s: cannot look up %s: %s",
+			key->name, config_value_quote(word, quoted),
+			strerror(-rc));
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -66,11 +86,11 @@ static int compare_ids(const void *a, const void *b)
 bool config_ids_set(struct config_draft *draft, const struct config_key *key,
 	struct config_ids *field, const char *text, const char *origin)
 {
-	bool group = key->type == CONFIG_GIDS;
-	char quoted[CONFIG_FOUND_BYTES], word[64];
+	char word[64];
 	uint32_t ids[CONFIG_IDS] = {0};
 	uint32_t *kept;
 	size_t n = 0, distinct = 0;
+	int rc;
 
 	for (text += strspn(text, ", \t"); *text != '\0';
 		text += strspn(text, ", \t")) {
@@ -85,12 +105,11 @@ bool config_ids_set(struct config_draft *draft, const struct config_key *key,
 				CONFIG_IDS);
 			return false;
 		}
-		if (bytes >= sizeof(word) || !read_id(group, word, &ids[n])) {
-			config_complain(draft, origin,
-				"%s: expected a %s of this host, by name or "
-				"number, found %s",
-				key->name, group ? "group" : "user",
-				config_value_quote(word, quoted));
+		rc = bytes >= sizeof(word)
+			     ? -ENOENT
+			     : read_id(key->type == CONFIG_GIDS, word, &ids[n]);
+		if (rc != 0) {
+			refuse_id(draft, key, word, rc, origin);
 			return false;
 		}
 		n++;

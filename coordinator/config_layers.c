@@ -21,7 +21,7 @@ void config_set(struct config_draft *draft, const struct config_key *key,
 {
 	struct config *config = draft->config;
 
-	if (origin != NULL &&
+	if (text != NULL && origin != NULL &&
 		config_value_set(draft, key, config, text, origin))
 		config->own->origins[key - config_keys] =
 			(struct config_origin){rank, origin};

@@ -185,7 +185,8 @@ bool config_ids_set(struct config_draft *draft, const struct config_key *key,
 /* config_layers.c: a variable of the environment; NULL when absent or empty. */
 const char *config_variable(const struct config_draft *draft, const char *name);
 
-/* Sets a FLAT or UPSTREAM value with its origin, or complains. */
+/* Sets a FLAT or UPSTREAM value with its origin, or complains.  A text or
+ * origin of NULL, for which there was no memory, changes nothing. */
 void config_set(struct config_draft *draft, const struct config_key *key,
 	enum config_rank rank, const char *text, const char *origin);
 
