@@ -18,15 +18,24 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_LOGFMT, LOG_JSON };
 
 struct log_field {
-	const char *key; /* NULL: no more */
+	const char *key;  /* NULL: no more */
 	const char *text; /* NULL: the number counts */
 	double number;
 	int decimals; /* of the number */
 };
 
-#define F_S(k, s) {.key = (k), .text = (s)}
-#define F_I(k, n) {.key = (k), .number = (double)(n), .decimals = 0}
-#define F_F(k, f) {.key = (k), .number = (f), .decimals = 6}
+#define F_S(k, s)                                                              \
+	{                                                                      \
+		.key = (k), .text = (s)                                        \
+	}
+#define F_I(k, n)                                                              \
+	{                                                                      \
+		.key = (k), .number = (double)(n), .decimals = 0               \
+	}
+#define F_F(k, f)                                                              \
+	{                                                                      \
+		.key = (k), .number = (f), .decimals = 6                       \
+	}
 
 /* Before the first line; later calls change the format (reload). */
 void log_open(enum log_format format, enum log_level least);

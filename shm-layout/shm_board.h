@@ -103,12 +103,15 @@ struct board_lane {
 	uint32_t gate_open;
 	uint32_t zero0;
 	int64_t tokens_available;
-	uint64_t tokens_limit;
+	uint64_t tokens_limit, tokens_reserved;
+	int64_t tokens_used_today;
+	uint64_t tokens_day_limit;
+	uint64_t as_of_ns; /* when all this was so */
 	uint64_t admitted, done, throttled, lost, retries;
 	uint64_t gate_opens_ns;
 	char name[128]; /* the model id; a longer one is cut */
 	char pattern[64];
-	uint64_t zero1[7];
+	uint64_t zero1[3];
 };
 static_assert(sizeof(struct board_lane) == 6 * SHM_LINE, "lane is ABI");
 
@@ -160,7 +163,7 @@ struct board_live {
 	uint32_t attempts;
 	uint8_t session_id[16];
 	uint8_t class, kind, operation, zero0;
-	uint32_t zero1;
+	uint32_t uid; /* of the client */
 	char user[SHM_USER_BYTES];
 	char app[SHM_APP_BYTES];
 	char model[128]; /* a longer one is cut */

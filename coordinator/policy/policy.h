@@ -314,6 +314,11 @@ void policy_each_lane(const struct policy *policy, uint64_t now_ns,
 void policy_each_user(const struct policy *policy, uint64_t now_ns,
 	bool (*see)(const struct policy_user_view *view, void *arg), void *arg);
 
+/* Is its start counted in any window (has its lane or the host a limit of
+ * requests per minute)?  While not NEW. */
+bool policy_counts_starts(
+	const struct policy *policy, const struct policy_request *request);
+
 const char *policy_refusal_text(enum policy_refusal refusal);
 const char *policy_lane_name(const struct policy_lane *lane);
 

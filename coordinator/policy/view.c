@@ -108,3 +108,10 @@ void policy_each_user(const struct policy *policy, uint64_t now_ns,
 	if (show_users(policy->active, see, arg))
 		(void)show_users(policy->idle, see, arg);
 }
+
+bool policy_counts_starts(
+	const struct policy *policy, const struct policy_request *request)
+{
+	return policy->settings->config.requests_per_minute != 0 ||
+	       request->lane->window.limit != 0;
+}

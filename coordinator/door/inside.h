@@ -1,0 +1,68 @@
+/*
+ * What the files of door/ share: the door itself and the steps from the socket
+ * to a served session.  Nobody outside door/ includes this.
+ */
+#ifndef COORDINATOR_DOOR_INSIDE_H
+#define COORDINATOR_DOOR_INSIDE_H
+
+#include "coordinator/door/session.h"
+
+enum {
+	ACTIVE_MAX = 16, /* sessions that are polled while rgovd is awake */
+	/* Ring entries taken from one session before the others have a turn. */
+	ENTRIES_PER_TURN = 64,
+};
+
+struct door {
+	struct loop *loop;
+	struct door_config config;
+	struct door_handlers handlers;
+	void *owner;
+	int listener;
+	struct loop_watch listener_watch;
+	struct loop_timer listener_pause;
+	bool is_stopped;
+	struct door_session *sessions;
+	struct door_session *active[ACTIVE_MAX];
+	int n_active;
+	uint64_t pass;
+	struct door_session *over; /* expelled in this pass, by `next` */
+	/* Spinning: active.c. */
+	int spin_credit;
+	uint64_t slept_ns, quiet_ns;
+	struct door_stats stats;
+	/* The texts of the submission that is being handed out. */
+	char model_id[SHM_MODEL_BYTES + 1];
+	char headers[SHM_HEADERS_BYTES + 1];
+	char user[SHM_USER_BYTES + 1];
+};
+
+/* Ends a session for what its client did; counts and logs it.  It is served no
+ * more, and freed by door_reap(), so that the caller may finish with it. */
+void door_expel(struct door_session *session, const char *why);
+void door_reap(struct door *door);
+/* Ends and frees a session whose client is gone. */
+void door_bury(struct door_session *session, const char *how);
+
+/* ring.c: hands out what the ring names, at most a turn's worth.  Returns the
+ * entries taken, or -1: the session was expelled and is gone. */
+int ring_take(struct door_session *session);
+/* ring.c: the tail is where a successor begins, then every slot is looked at.
+ * -1: expelled. */
+int ring_recover(struct door_session *session);
+/* Are there entries? */
+bool ring_is_empty(const struct door_session *session);
+
+/* active.c: the sessions that need not ring. */
+void active_add(struct door_session *session);
+void active_remove(struct door_session *session);
+/* A bell came: did the sleep pay? */
+void active_was_rung(struct door *door, uint64_t now_ns);
+
+/* answer.c: DONE for a slot that no handler has. */
+void answer_at_once(
+	struct door_slot *slot, enum shm_result result, const char *message);
+/* answer.c: the pages of a large reply that was read. */
+void answer_punch(const struct door_slot *slot);
+
+#endif

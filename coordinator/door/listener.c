@@ -1,0 +1,760 @@
+/*
+ * From connect() to a served session, and its end: handshake, death, expulsion.
+ */
+#include "coordinator/door/inside.h"
+#include "coordinator/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+#define LISTENER_PAUSE_NS 1000000000u
+#define HANDSHAKE_NS 5000000000u /* to say HELLO, and to map */
+
+enum {
+	BACKLOG = 128,
+	GROUPS_MAX = 1024,
+	/* Messages taken from one socket before the others have a turn. */
+	MESSAGES_PER_TURN = 64,
+};
+
+/* A message as it came. */
+struct incoming {
+	union {
+		struct wire_head head;
+		struct wire_hello hello;
+		struct wire_mapped mapped;
+		struct wire_reattach reattach;
+		struct wire_admin admin;
+		/* Longer than any: a message that fills it is too long. */
+		char space[1024];
+	} message;
+	size_t bytes;
+	int fds[WIRE_REATTACH_FDS];
+	size_t n_fds;
+};
+
+static void on_socket(struct loop_watch *watch, unsigned int events);
+
+/* ------------------------------------------------------------ the end */
+
+static void unlink_session(struct door_session *session)
+{
+	if (session->prev != NULL)
+		session->prev->next = session->next;
+	else
+		session->door->sessions = session->next;
+	if (session->next != NULL)
+		session->next->prev = session->prev;
+}
+
+/* It is served no more; its slots are still there. */
+static void stop_serving(struct door_session *session)
+{
+	struct door *door = session->door;
+
+	if (session->is_over)
+		return;
+	session->is_over = true;
+	active_remove(session);
+	loop_unwatch(door->loop, &session->socket_watch);
+	loop_unwatch(door->loop, &session->pid_watch);
+	loop_timer_clear(door->loop, &session->handshake);
+	unlink_session(session);
+	door->stats.sessions--;
+}
+
+static void orphan_slots(struct door_session *session)
+{
+	struct door *door = session->door;
+
+	for (uint32_t i = 0; session->slots != NULL && i < session->n_slots;
+		i++) {
+		struct door_slot *slot = &session->slots[i];
+
+		if (slot->request != NULL)
+			door->handlers.orphaned(door->owner, slot);
+		slot->request = NULL;
+	}
+}
+
+static void free_session(struct door_session *session)
+{
+	orphan_slots(session);
+	session_fini(session);
+	free(session);
+}
+
+void door_expel(struct door_session *session, const char *why)
+{
+	struct door *door = session->door;
+
+	if (session->is_over)
+		return;
+	door->stats.closed++;
+	LOG(LOG_WARN, "session.expelled", why, F_I("pid", session->pid),
+		F_I("uid", session->uid), F_S("app", session->app));
+	stop_serving(session);
+	session->next = door->over;
+	door->over = session;
+}
+
+void door_reap(struct door *door)
+{
+	while (door->over != NULL) {
+		struct door_session *session = door->over;
+
+		door->over = session->next;
+		free_session(session);
+	}
+}
+
+void door_bury(struct door_session *session, const char *how)
+{
+	struct door *door = session->door;
+
+	if (session->stage == SESSION_SERVED) {
+		door->stats.died++;
+		LOG(LOG_DEBUG, "session.died", how, F_I("pid", session->pid),
+			F_S("app", session->app));
+	}
+	stop_serving(session);
+	free_session(session);
+}
+
+/* ------------------------------------------------------------ talking */
+
+static struct wire_head head_of(enum wire_type type)
+{
+	return (struct wire_head){
+		.magic = WIRE_MAGIC,
+		.type = (uint16_t)type,
+		.layout_version = SHM_LAYOUT_VERSION,
+		.layout_hash = shm_layout_hash(),
+	};
+}
+
+static int say(const struct door_session *session, const void *bytes, size_t n,
+	const int *fds, size_t n_fds)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(WIRE_FDS * sizeof(int))];
+	} control = {0};
+	struct iovec part = {.iov_len = n};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
+	memcpy(&part.iov_base, &bytes, sizeof(bytes)); /* sendmsg reads only */
+	if (n_fds > 0) {
+		struct cmsghdr *head;
+
+		message.msg_control = control.space;
+		message.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		head = CMSG_FIRSTHDR(&message);
+		head->cmsg_level = SOL_SOCKET;
+		head->cmsg_type = SCM_RIGHTS;
+		head->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		memcpy(CMSG_DATA(head), fds, n_fds * sizeof(int));
+	}
+	return sendmsg(session->socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) <
+			       0
+		       ? -errno
+		       : 0;
+}
+
+/* Says why, and hangs up. */
+static void refuse(
+	struct door_session *session, enum wire_reason reason, const char *why)
+{
+	struct wire_refused refused = {
+		.head = head_of(WIRE_REFUSED), .reason = reason};
+
+	(void)snprintf(refused.text, sizeof(refused.text), "%s", why);
+	LOG(LOG_WARN, "session.refused", why, F_I("pid", session->pid),
+		F_I("uid", session->uid));
+	(void)say(session, &refused, sizeof(refused), NULL, 0);
+	stop_serving(session);
+	free_session(session);
+}
+
+static void close_all(int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		(void)close(fds[i]);
+}
+
+static void take_descriptors(struct msghdr *message, struct incoming *incoming)
+{
+	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head != NULL;
+		head = CMSG_NXTHDR(message, head)) {
+		size_t n = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (head->cmsg_level != SOL_SOCKET ||
+			head->cmsg_type != SCM_RIGHTS ||
+			n > WIRE_REATTACH_FDS - incoming->n_fds)
+			continue;
+		memcpy(incoming->fds + incoming->n_fds, CMSG_DATA(head),
+			n * sizeof(int));
+		incoming->n_fds += n;
+	}
+}
+
+/* Bytes received, 0: the other end is gone, -errno. */
+static ssize_t hear(const struct door_session *session, struct incoming *ret)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(WIRE_REATTACH_FDS * sizeof(int))];
+	} control;
+	struct iovec part = {&ret->message, sizeof(ret->message)};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+	ssize_t n;
+
+	/* A served client has no descriptors to give: the kernel drops them. */
+	if (session->stage == SESSION_CONNECTED) {
+		message.msg_control = control.space;
+		message.msg_controllen = sizeof(control.space);
+	}
+	n = recvmsg(session->socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	ret->n_fds = 0;
+	if (n < 0)
+		return -errno;
+	if (session->stage == SESSION_CONNECTED)
+		take_descriptors(&message, ret);
+	ret->bytes = (size_t)n;
+	return n;
+}
+
+/* ------------------------------------------------------------ handshake */
+
+static void copy_label(char to[SHM_APP_BYTES], const char from[SHM_APP_BYTES])
+{
+	for (size_t i = 0; i < SHM_APP_BYTES - 1 && from[i] != '\0'; i++) {
+		unsigned char byte = (unsigned char)from[i];
+
+		to[i] = byte < 0x20 || byte == 0x7f ? '?' : from[i];
+		to[i + 1] = '\0';
+	}
+	if (to[0] == '\0')
+		memcpy(to, "-", 2);
+}
+
+static void start_serving(struct door_session *session)
+{
+	struct door *door = session->door;
+
+	session->stage = SESSION_SERVED;
+	loop_timer_clear(door->loop, &session->handshake);
+}
+
+static void on_hello(
+	struct door_session *session, const struct wire_hello *hello)
+{
+	struct door *door = session->door;
+	struct wire_welcome welcome = {
+		.head = head_of(WIRE_WELCOME), .epoch = 1};
+	uint32_t slots = hello->slots;
+	int fds[WIRE_FDS];
+	int rc;
+
+	if (slots < SHM_SLOTS_MIN)
+		slots = SHM_SLOTS_MIN;
+	if (slots > door->config.slots_per_session)
+		slots = door->config.slots_per_session;
+	copy_label(session->app, hello->app);
+	rc = session_make_files(session, slots);
+	if (rc == 0)
+		rc = session_client_fds(session, fds);
+	if (rc < 0) {
+		refuse(session, WIRE_NO_MEMORY, strerrordesc_np(-rc));
+		return;
+	}
+	fds[WIRE_FD_BOARD] = door->config.board_fd;
+	welcome.slots = slots;
+	memcpy(welcome.session_id, session->id, sizeof(session->id));
+	(void)snprintf(welcome.rgovd_version, sizeof(welcome.rgovd_version),
+		"%s", RGOV_VERSION);
+	rc = say(session, &welcome, sizeof(welcome), fds, WIRE_FDS);
+	close_all(fds, WIRE_REATTACH_FDS);
+	session->stage = SESSION_WELCOMED;
+	if (rc < 0)
+		door_bury(session, "did not take its descriptors");
+}
+
+static void on_mapped(struct door_session *session)
+{
+	struct door *door = session->door;
+	int rc = session_seal(session);
+
+	if (rc < 0) {
+		door_expel(session, "its control file cannot be sealed");
+		return;
+	}
+	start_serving(session);
+	door->stats.opened++;
+	active_add(session);
+	LOG(LOG_DEBUG, "session.opened", "", F_I("pid", session->pid),
+		F_I("uid", session->uid), F_S("app", session->app),
+		F_I("slots", session->n_slots));
+}
+
+static bool is_served_already(
+	const struct door_session *session, const uint8_t id[16])
+{
+	for (const struct door_session *other = session->door->sessions;
+		other != NULL; other = other->next) {
+		if (other != session &&
+			memcmp(other->id, id, sizeof(other->id)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void on_reattach(
+	struct door_session *session, const struct incoming *incoming)
+{
+	const struct wire_reattach *reattach = &incoming->message.reattach;
+	struct door *door = session->door;
+	struct wire_reattached done = {.head = head_of(WIRE_REATTACHED)};
+	char why[SHM_MESSAGE_BYTES] = "reattach: expected four descriptors";
+	int rc = -EINVAL;
+
+	copy_label(session->app, reattach->app);
+	if (is_served_already(session, reattach->session_id))
+		(void)snprintf(
+			why, sizeof(why), "reattach: this session is served");
+	else if (incoming->n_fds == WIRE_REATTACH_FDS)
+		rc = session_adopt_files(session, reattach->slots,
+			reattach->session_id, incoming->fds, why);
+	if (rc < 0) {
+		refuse(session, WIRE_BAD_MESSAGE, why);
+		return;
+	}
+	done.epoch = load_relaxed(session->daemon->epoch) + 1;
+	store_release(session->daemon->epoch, done.epoch); /* D4 -> C4 */
+	start_serving(session);
+	door->stats.reattached++;
+	door->handlers.reattached(door->owner, session->id);
+	if (ring_recover(session) < 0)
+		return;
+	active_add(session);
+	LOG(LOG_INFO, "session.reattached", "", F_I("pid", session->pid),
+		F_S("app", session->app), F_I("epoch", done.epoch));
+	if (say(session, &done, sizeof(done), &door->config.board_fd, 1) < 0)
+		door_bury(session, "did not take its answer");
+}
+
+static void on_admin(
+	struct door_session *session, const struct wire_admin *admin)
+{
+	struct door *door = session->door;
+	struct wire_answer answer = {.head = head_of(WIRE_ANSWER)};
+
+	if (!door->handlers.lets_govern(door->owner, session->uid)) {
+		answer.failed = 1;
+		(void)snprintf(answer.text, sizeof(answer.text),
+			"uid %u may not govern; see admin_uids",
+			(unsigned int)session->uid);
+	} else {
+		answer.failed = door->handlers.verb(door->owner, admin->verb,
+					session->uid, answer.text,
+					sizeof(answer.text)) != 0;
+	}
+	(void)say(session, &answer, sizeof(answer), NULL, 0);
+}
+
+static bool is_whole(const struct incoming *incoming, size_t bytes)
+{
+	return incoming->bytes == bytes;
+}
+
+/* Same magic, version and hash: the rest of the message can be understood. */
+static bool speaks_our_layout(
+	struct door_session *session, const struct incoming *incoming)
+{
+	const struct wire_head *head = &incoming->message.head;
+	char why[SHM_MESSAGE_BYTES];
+
+	if (incoming->bytes < sizeof(*head) || head->magic != WIRE_MAGIC) {
+		refuse(session, WIRE_BAD_MESSAGE, "not a message of rgov");
+		return false;
+	}
+	if (head->layout_version == SHM_LAYOUT_VERSION &&
+		head->layout_hash == shm_layout_hash())
+		return true;
+	(void)snprintf(why, sizeof(why),
+		"layout: rgovd " RGOV_VERSION
+		" speaks version %d (%016llx), the "
+		"client %u (%016llx); restart every process with one release",
+		SHM_LAYOUT_VERSION, (unsigned long long)shm_layout_hash(),
+		head->layout_version, (unsigned long long)head->layout_hash);
+	refuse(session, WIRE_BAD_LAYOUT, why);
+	return false;
+}
+
+/* False: the session is gone or over. */
+static void on_first_message(
+	struct door_session *session, const struct incoming *incoming)
+{
+	uint16_t type = incoming->message.head.type;
+
+	if (!speaks_our_layout(session, incoming))
+		return;
+	if (type == WIRE_ADMIN && is_whole(incoming, sizeof(struct wire_admin)))
+		on_admin(session, &incoming->message.admin);
+	else if (session->door->is_stopped)
+		refuse(session, WIRE_IS_DRAINING, "rgovd is going down");
+	else if (type == WIRE_HELLO &&
+		 is_whole(incoming, sizeof(struct wire_hello)))
+		on_hello(session, &incoming->message.hello);
+	else if (type == WIRE_REATTACH &&
+		 is_whole(incoming, sizeof(struct wire_reattach)))
+		on_reattach(session, incoming);
+	else
+		refuse(session, WIRE_BAD_MESSAGE,
+			"expected HELLO, REATTACH or ADMIN");
+}
+
+/* ------------------------------------------------------------ the socket */
+
+/* Takes one message.  False: nothing more to take, or the session is gone. */
+static bool take_message(struct door_session *session)
+{
+	struct incoming incoming;
+	ssize_t n = hear(session, &incoming);
+
+	if (n == -EAGAIN || n == -EINTR)
+		return false;
+	if (n <= 0) {
+		door_bury(session, "socket closed");
+		return false;
+	}
+	if (session->stage == SESSION_CONNECTED) {
+		on_first_message(session, &incoming);
+		close_all(incoming.fds, incoming.n_fds);
+		return false; /* it may be gone: look again in the next step */
+	}
+	if (n == 1) {
+		if (session->stage == SESSION_SERVED)
+			active_add(session);
+		return true;
+	}
+	if (session->stage == SESSION_WELCOMED &&
+		is_whole(&incoming, sizeof(struct wire_mapped)) &&
+		incoming.message.head.magic == WIRE_MAGIC &&
+		incoming.message.head.type == WIRE_MAPPED) {
+		on_mapped(session);
+		return !session->is_over;
+	}
+	door_expel(session, "a message that was not expected");
+	return false;
+}
+
+static void on_socket(struct loop_watch *watch, unsigned int events)
+{
+	struct door_session *session = watch->owner;
+	struct door *door = session->door;
+	enum session_stage stage = session->stage;
+
+	(void)events; /* hang-ups are found by reading */
+	if (stage == SESSION_SERVED)
+		active_was_rung(door, loop_now_ns());
+	for (int turn = 0; turn < MESSAGES_PER_TURN; turn++) {
+		if (!take_message(session))
+			break;
+	}
+	door_reap(door);
+}
+
+static void on_death(struct loop_watch *watch, unsigned int events)
+{
+	(void)events;
+	door_bury(watch->owner, "process ended");
+}
+
+static void on_slow_handshake(struct loop_timer *timer, uint64_t now_ns)
+{
+	(void)now_ns;
+	door_bury(timer->owner, "no HELLO in time");
+}
+
+/* ------------------------------------------------------------ connecting */
+
+uint64_t door_start_time_of(pid_t pid)
+{
+	char path[32], text[1024];
+	unsigned long long started = 0;
+	const char *at;
+	ssize_t n;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	(void)close(fd);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	at = strrchr(text, ')'); /* the name may hold anything */
+	if (at == NULL ||
+		sscanf(at + 1,
+			" %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u "
+			"%*d %*d %*d %*d %*d %*d %llu",
+			&started) != 1)
+		return 0;
+	return started;
+}
+
+/* Before Linux 6.5 there is no SO_PEERPIDFD: open the pid, then look at the
+ * socket again: if its other end is still there, the pid was not reused before.
+ */
+static int open_pidfd(int socket, pid_t pid)
+{
+	int pidfd = -1;
+	socklen_t size = sizeof(pidfd);
+	char byte;
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
+		return pidfd;
+	pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	if (pidfd >= 0 &&
+		recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+		(void)close(pidfd);
+		return -1;
+	}
+	return pidfd;
+}
+
+static size_t peer_groups(int socket, gid_t *groups, gid_t primary)
+{
+	socklen_t size = (GROUPS_MAX - 1) * sizeof(gid_t);
+	size_t n = 0;
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &size) == 0)
+		n = size / sizeof(gid_t);
+	groups[n] = primary;
+	return n + 1;
+}
+
+static bool is_allowed(struct door_session *session)
+{
+	struct door *door = session->door;
+	struct ucred peer = {.pid = 0};
+	socklen_t size = sizeof(peer);
+	gid_t groups[GROUPS_MAX];
+	size_t n;
+
+	if (getsockopt(session->socket, SOL_SOCKET, SO_PEERCRED, &peer,
+		    &size) != 0)
+		return false;
+	session->uid = peer.uid;
+	session->pid = peer.pid;
+	session->pid_started = door_start_time_of(peer.pid);
+	n = peer_groups(session->socket, groups, peer.gid);
+	return door->handlers.lets_in(door->owner, peer.uid, groups, n);
+}
+
+static int watch_session(struct door_session *session)
+{
+	struct door *door = session->door;
+	int rc = loop_watch(door->loop, &session->socket_watch, session->socket,
+		LOOP_READ, on_socket, session);
+
+	session->pidfd = open_pidfd(session->socket, session->pid);
+	if (rc == 0 && session->pidfd >= 0)
+		rc = loop_watch(door->loop, &session->pid_watch, session->pidfd,
+			LOOP_READ, on_death, session);
+	if (rc == 0)
+		rc = loop_timer_set(door->loop, &session->handshake,
+			loop_now_ns() + HANDSHAKE_NS, on_slow_handshake,
+			session);
+	return rc;
+}
+
+static void admit_session(struct door *door, int socket)
+{
+	struct door_session *session = calloc(1, sizeof(*session));
+	char why[SHM_MESSAGE_BYTES];
+
+	if (session == NULL) {
+		(void)close(socket);
+		return;
+	}
+	session->door = door;
+	session->socket = socket;
+	session->pidfd = session->client_control_fd = -1;
+	session->client_bodies_fd = session->daemon_control_fd = -1;
+	session->daemon_bodies_fd = -1;
+	session->active_place = -1;
+	session->next = door->sessions;
+	if (door->sessions != NULL)
+		door->sessions->prev = session;
+	door->sessions = session;
+	door->stats.sessions++;
+	if (!is_allowed(session)) {
+		(void)snprintf(why, sizeof(why),
+			"uid %u may not connect; see allow_uids and allow_gids",
+			(unsigned int)session->uid);
+		refuse(session, WIRE_NOT_ALLOWED, why);
+	} else if (door->stats.sessions > door->config.max_sessions) {
+		(void)snprintf(why, sizeof(why),
+			"all %u sessions are taken; see max_sessions",
+			door->config.max_sessions);
+		refuse(session, WIRE_TOO_MANY_SESSIONS, why);
+	} else if (watch_session(session) < 0) {
+		refuse(session, WIRE_NO_MEMORY, "no memory for a session");
+	}
+}
+
+static void listen_again(struct loop_timer *timer, uint64_t now_ns)
+{
+	struct door *door = timer->owner;
+
+	(void)now_ns;
+	(void)loop_watch_change(door->loop, &door->listener_watch, LOOP_READ);
+}
+
+/* Out of descriptors or memory: the callers wait in the backlog.  Without a
+ * pause this would be a busy loop. */
+static void pause_listening(struct door *door, int error)
+{
+	LOG(LOG_ERROR, "door.full", "cannot accept; trying again in 1 s",
+		F_S("reason", strerrordesc_np(error)));
+	(void)loop_watch_change(door->loop, &door->listener_watch, 0);
+	(void)loop_timer_set(door->loop, &door->listener_pause,
+		loop_now_ns() + LISTENER_PAUSE_NS, listen_again, door);
+}
+
+static void on_connect(struct loop_watch *watch, unsigned int events)
+{
+	struct door *door = watch->owner;
+
+	(void)events;
+	for (int turn = 0; turn < MESSAGES_PER_TURN; turn++) {
+		int socket = accept4(door->listener, NULL, NULL,
+			SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (socket < 0) {
+			if (errno != EAGAIN && errno != EINTR &&
+				errno != ECONNABORTED)
+				pause_listening(door, errno);
+			return;
+		}
+		admit_session(door, socket);
+	}
+}
+
+/* ------------------------------------------------------------ the door */
+
+static int bind_socket(const struct door_config *config)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	mode_t old_mask;
+	int error;
+	int fd;
+
+	if (strlen(config->socket_path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(address.sun_path, config->socket_path,
+		strlen(config->socket_path));
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	/* The lock is ours: what lies there is a dead rgovd's. */
+	(void)unlink(config->socket_path);
+	old_mask = umask(0177);
+	error = bind(fd, (const struct sockaddr *)&address, sizeof(address));
+	error = error != 0 ? -errno : 0;
+	(void)umask(old_mask);
+	if (error == 0 &&
+		(chmod(config->socket_path, config->socket_mode) != 0 ||
+			listen(fd, BACKLOG) != 0))
+		error = -errno;
+	if (error == 0)
+		return fd;
+	(void)close(fd);
+	return error;
+}
+
+int door_open(struct loop *loop, const struct door_config *config,
+	const struct door_handlers *handlers, void *owner,
+	struct door **ret_door)
+{
+	struct door *door = calloc(1, sizeof(*door));
+	int rc;
+
+	if (door == NULL)
+		return -ENOMEM;
+	door->loop = loop;
+	door->config = *config;
+	door->handlers = *handlers;
+	door->owner = owner;
+	rc = door->listener = bind_socket(config);
+	if (rc >= 0)
+		rc = loop_watch(loop, &door->listener_watch, door->listener,
+			LOOP_READ, on_connect, door);
+	if (rc < 0) {
+		if (door->listener >= 0)
+			(void)close(door->listener);
+		free(door);
+		return rc;
+	}
+	*ret_door = door;
+	return 0;
+}
+
+void door_set_limits(
+	struct door *door, uint32_t slots_per_session, uint32_t spin_us)
+{
+	door->config.slots_per_session = slots_per_session;
+	door->config.spin_us = spin_us;
+}
+
+void door_stop_accepting(struct door *door)
+{
+	door->is_stopped = true;
+}
+
+void door_close(struct door *door)
+{
+	if (door == NULL)
+		return;
+	loop_unwatch(door->loop, &door->listener_watch);
+	loop_timer_clear(door->loop, &door->listener_pause);
+	(void)unlink(door->config.socket_path);
+	(void)close(door->listener);
+	while (door->sessions != NULL) {
+		struct door_session *session = door->sessions;
+
+		stop_serving(session);
+		free_session(session);
+	}
+	free(door);
+}
+
+void door_read_stats(const struct door *door, struct door_stats *ret_stats)
+{
+	*ret_stats = door->stats;
+}
+
+void door_identify(const struct door_session *session, int32_t *ret_pid,
+	uint64_t *ret_pid_started, uint32_t *ret_uid, uint8_t ret_id[16])
+{
+	*ret_pid = session->pid;
+	*ret_pid_started = session->pid_started;
+	*ret_uid = session->uid;
+	memcpy(ret_id, session->id, sizeof(session->id));
+}

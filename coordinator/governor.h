@@ -1,0 +1,141 @@
+/*
+ * The governor: carries each request from the door through the policy to the
+ * provider and back.  It wires the parts together and decides nothing that the
+ * policy decides.
+ *
+ *   door --submitted--> intake --> policy --> upstream --> policy --> door
+ *
+ * governor.c is that way; permits.c what a permit needs beside it; show.c the
+ * board; restore.c what a predecessor left on it.  One thread, the loop's.
+ */
+#ifndef COORDINATOR_GOVERNOR_H
+#define COORDINATOR_GOVERNOR_H
+
+#include "coordinator/config.h"
+#include "coordinator/request.h"
+
+/* A permit of a predecessor whose holder has not come back yet. */
+struct ghost {
+	struct ghost *prev, *next;
+	struct governor *governor;
+	struct request *request; /* RUNNING in the policy, without a slot */
+	struct loop_watch death;
+	int pidfd;
+	uint8_t session_id[16];
+};
+
+struct governor {
+	struct loop *loop;
+	const struct config *config;
+	struct policy *policy;
+	struct upstream *upstream;
+	struct intake *intake;
+	struct door *door;
+	struct board_writer board;
+
+	uint64_t numbers;      /* of requests */
+	uint64_t queued_bytes; /* bodies of requests not yet ended */
+	bool is_final;         /* going down for good: refuse */
+	bool is_draining;      /* going down: start nothing more */
+	bool is_leaving;       /* the board stays as it is, for a successor */
+	bool is_pump_due;
+	uint32_t calls_out;
+	struct loop_timer next_decision; /* when the policy wants to be asked */
+	struct loop_timer publish; /* lanes and users, while they change */
+	struct request *spare;     /* by next */
+	uint32_t n_spare;
+
+	struct request *permits, *permits_end; /* in the order of expiry */
+	struct loop_timer permit_expiry;
+	struct ghost *ghosts;
+
+	uint16_t live_free[SHM_BOARD_LIVE]; /* a stack of free records */
+	uint32_t n_live_free;
+	uint32_t last_lane;                     /* a cache */
+	uint64_t lane_used_ns[SHM_BOARD_LANES]; /* last start */
+	uint32_t n_lanes_shown, n_users_shown;
+
+	/* main.c's: reads the configuration anew; words into ret_text. */
+	int (*reload)(struct governor *governor, char *ret_text, size_t bytes);
+};
+
+/* ------------------------------------------------------------ life */
+
+/* The board is made already, and the predecessor's state restored into it and
+ * the policy (restore.c); door is opened by the caller with
+ * governor_handlers(). */
+int governor_init(struct governor *governor, struct loop *loop,
+	const struct config *config, char ret_why[UPSTREAM_MESSAGE_BYTES]);
+/* Before the door is closed: from now on nothing is shown any more. */
+void governor_leave(struct governor *governor);
+/* Ends what runs.  The door is closed. */
+void governor_fini(struct governor *governor);
+
+const struct door_handlers *governor_handlers(void);
+
+/* A new configuration for all that is decided from now on.  On failure nothing
+ * changed; 0 or -errno with words. */
+int governor_reload(struct governor *governor, const struct config *config,
+	char ret_why[UPSTREAM_MESSAGE_BYTES]);
+
+/* After any callback: expires, admits, starts, answers; sets the next timer.
+ * Cheap when nothing is due. */
+void governor_pump(struct governor *governor);
+
+/* Nothing more is started; is_final: what is queued is refused as draining,
+ * otherwise it stays in the clients' memory for a successor. */
+void governor_drain(struct governor *governor, bool is_final);
+/* Has everything ended that had started? (permits are the workers') */
+bool governor_is_quiet(const struct governor *governor);
+
+/* A zeroed request, from the spare ones where there are; NULL: no memory. */
+struct request *governor_allocate(struct governor *governor);
+void governor_recycle(struct governor *governor, struct request *request);
+
+/* ------------------------------------------------------------ permits.c */
+
+/* The permit goes out: listed, to expire. */
+void permit_begin(struct request *request, uint64_t now_ns);
+/* It is back, or lost; the request is still the caller's. */
+void permit_end(struct request *request);
+/* Ends it in the policy and for its client. */
+void permit_finish(struct request *request, enum policy_outcome outcome,
+	const struct policy_usage *usage);
+/* A permit of a predecessor, found on its board: counts until its session is
+ * back, its process dies, or it expires. */
+void ghost_add(struct governor *governor, const struct board_live *record,
+	uint64_t now_ns);
+/* The session is back and says itself what it holds. */
+void ghosts_drop(struct governor *governor, const uint8_t session_id[16]);
+void ghosts_free(struct governor *governor);
+
+/* ------------------------------------------------------------ show.c */
+
+/* Fills the parts of the board that a configuration determines. */
+void show_config(struct governor *governor);
+/* The host's gauges: running, queued, starts. */
+void show_host(struct governor *governor, uint64_t now_ns);
+/* Lanes and users change: publish them soon. */
+void show_soon(struct governor *governor);
+/* Once a second: heartbeat, own memory, counters of the parts. */
+void show_heartbeat(struct governor *governor, uint64_t now_ns);
+/* The live record of a request, in its present stage. */
+void show_request(struct request *request, enum board_live_state state);
+void show_request_gone(struct request *request);
+/* Who holds the permit of a ghost, as its predecessor's record said. */
+void show_ghost(struct request *request, const struct board_live *record);
+/* Records a start before its first byte, and moves it; B3. */
+void show_start(struct request *request, uint64_t now_ns);
+void show_moved_start(struct request *request, uint64_t now_ns);
+/* A start of a predecessor. */
+void show_restored_start(struct governor *governor, const char *lane_name,
+	uint64_t started_ns, uint64_t now_ns);
+
+/* ------------------------------------------------------------ restore.c */
+
+/* Takes over the windows, tokens and permits of the board that a predecessor
+ * left, before the new one is published.  Returns the number of starts, or
+ * -errno where there was none to be believed. */
+int restore_from_board(struct governor *governor, uint64_t now_ns);
+
+#endif

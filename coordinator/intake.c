@@ -1,0 +1,242 @@
+/* One helper thread, two lists under one mutex. */
+#include "coordinator/intake.h"
+
+#include "shm-layout/shm_atomic.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Up to here the loop does it by itself: about 0.3 ms of work. */
+#define INLINE_BYTES (256u * 1024)
+
+struct intake {
+	struct loop *loop;
+	struct digest *digest; /* the loop's */
+	char *scratch;         /* INLINE_BYTES, the loop's */
+
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t work;
+	struct intake_job *todo, **todo_end;
+	struct intake_job *finished;
+	_Atomic int n_finished; /* a hint, so that collect needs no lock */
+	int is_ending;
+};
+
+static void examine(struct digest *digest, struct intake_job *job,
+	const char *body, struct intake_result *result)
+{
+	result->error =
+		digest_sha256(digest, body, job->body_bytes, result->sha256);
+	if (result->error == 0)
+		result->error = bedrock_scan_request(job->operation, body,
+			job->body_bytes, &result->demand, result->why);
+}
+
+/* ------------------------------------------------------------ the helper */
+
+static int read_all(int fd, off_t from, char *to, size_t n)
+{
+	while (n > 0) {
+		ssize_t got = pread(fd, to, n, from);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return -EIO;
+		to += got;
+		from += got;
+		n -= (size_t)got;
+	}
+	return 0;
+}
+
+static void take_in(struct digest *digest, struct intake_job *job)
+{
+	char *body = malloc(job->body_bytes);
+
+	job->result.error = -ENOMEM;
+	if (body != NULL && digest != NULL) {
+		job->result.error =
+			read_all(job->fd, job->off, body, job->body_bytes);
+		if (job->result.error == 0)
+			examine(digest, job, body, &job->result);
+	}
+	free(body);
+	(void)close(job->fd);
+}
+
+static struct intake_job *next_job(struct intake *intake)
+{
+	struct intake_job *job;
+
+	(void)pthread_mutex_lock(&intake->lock);
+	while (intake->todo == NULL && !intake->is_ending)
+		(void)pthread_cond_wait(&intake->work, &intake->lock);
+	job = intake->is_ending ? NULL : intake->todo;
+	if (job != NULL) {
+		intake->todo = job->next;
+		if (intake->todo == NULL)
+			intake->todo_end = &intake->todo;
+	}
+	(void)pthread_mutex_unlock(&intake->lock);
+	return job;
+}
+
+static void *work(void *argument)
+{
+	struct intake *intake = argument;
+	struct digest *digest = digest_create();
+	struct intake_job *job;
+
+	while ((job = next_job(intake)) != NULL) {
+		take_in(digest, job);
+		(void)pthread_mutex_lock(&intake->lock);
+		job->next = intake->finished;
+		intake->finished = job;
+		/* Relaxed: loop_wake() and the lock order it. */
+		store_relaxed(intake->n_finished, 1);
+		(void)pthread_mutex_unlock(&intake->lock);
+		loop_wake(intake->loop);
+	}
+	digest_free(digest);
+	return NULL;
+}
+
+/* ------------------------------------------------------------ the loop */
+
+static int start_thread(struct intake *intake)
+{
+	sigset_t all, old;
+	int error;
+
+	/* Signals are the main thread's business. */
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	error = pthread_create(&intake->thread, NULL, work, intake);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -error;
+}
+
+int intake_create(struct loop *loop, struct intake **ret_intake)
+{
+	struct intake *intake = calloc(1, sizeof(*intake));
+	int rc = -ENOMEM;
+
+	if (intake == NULL)
+		return rc;
+	intake->loop = loop;
+	intake->todo_end = &intake->todo;
+	intake->digest = digest_create();
+	intake->scratch = malloc(INLINE_BYTES);
+	(void)pthread_mutex_init(&intake->lock, NULL);
+	(void)pthread_cond_init(&intake->work, NULL);
+	if (intake->digest != NULL && intake->scratch != NULL)
+		rc = start_thread(intake);
+	if (rc < 0) {
+		digest_free(intake->digest);
+		free(intake->scratch);
+		free(intake);
+		return rc;
+	}
+	*ret_intake = intake;
+	return 0;
+}
+
+static void drop_jobs(struct intake *intake)
+{
+	for (struct intake_job *job = intake->todo, *next; job != NULL;
+		job = next) {
+		next = job->next;
+		(void)close(job->fd);
+		job->result.error = -ECANCELED;
+		job->done(job);
+	}
+}
+
+void intake_free(struct intake *intake)
+{
+	if (intake == NULL)
+		return;
+	(void)pthread_mutex_lock(&intake->lock);
+	intake->is_ending = 1;
+	(void)pthread_cond_signal(&intake->work);
+	(void)pthread_mutex_unlock(&intake->lock);
+	(void)pthread_join(intake->thread, NULL);
+	(void)intake_collect(intake);
+	drop_jobs(intake);
+	digest_free(intake->digest);
+	free(intake->scratch);
+	(void)pthread_cond_destroy(&intake->work);
+	(void)pthread_mutex_destroy(&intake->lock);
+	free(intake);
+}
+
+static void take_in_now(struct intake *intake, struct intake_job *job,
+	const struct door_slot *slot)
+{
+	job->result.error =
+		door_read_body(slot, intake->scratch, job->body_bytes);
+	if (job->result.error == 0)
+		examine(intake->digest, job, intake->scratch, &job->result);
+	job->done(job);
+}
+
+static void hand_over(struct intake *intake, struct intake_job *job)
+{
+	job->next = NULL;
+	(void)pthread_mutex_lock(&intake->lock);
+	*intake->todo_end = job;
+	intake->todo_end = &job->next;
+	(void)pthread_cond_signal(&intake->work);
+	(void)pthread_mutex_unlock(&intake->lock);
+}
+
+void intake_start(struct intake *intake, struct intake_job *job,
+	const struct door_slot *slot)
+{
+	job->result = (struct intake_result){.error = 0};
+	if (job->body_bytes <= INLINE_BYTES) {
+		take_in_now(intake, job, slot);
+		return;
+	}
+	/* A descriptor of its own: the session may end meanwhile. */
+	job->fd = door_dup_body(slot, &job->off);
+	if (job->fd < 0) {
+		job->result.error = -ENOMEM;
+		job->done(job);
+		return;
+	}
+	hand_over(intake, job);
+}
+
+int intake_hash(struct intake *intake, const void *body, size_t bytes,
+	uint8_t ret_sha256[DIGEST_BYTES])
+{
+	return digest_sha256(intake->digest, body, bytes, ret_sha256);
+}
+
+unsigned int intake_collect(struct intake *intake)
+{
+	struct intake_job *job;
+	unsigned int n = 0;
+
+	if (load_relaxed(intake->n_finished) == 0)
+		return 0;
+	(void)pthread_mutex_lock(&intake->lock);
+	job = intake->finished;
+	intake->finished = NULL;
+	store_relaxed(intake->n_finished, 0);
+	(void)pthread_mutex_unlock(&intake->lock);
+	for (; job != NULL; n++) {
+		struct intake_job *next = job->next;
+
+		job->done(job);
+		job = next;
+	}
+	return n;
+}

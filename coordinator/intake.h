@@ -1,0 +1,59 @@
+/*
+ * Takes in the body of a call: reads it once, hashes it, scans it for what it
+ * asks for, and drops it.  Small bodies at once, large ones on a helper thread,
+ * so that no other session waits for a hash of 25 MB.
+ */
+#ifndef COORDINATOR_INTAKE_H
+#define COORDINATOR_INTAKE_H
+
+#include "coordinator/door/door.h"
+#include "coordinator/upstream/bedrock.h"
+#include "coordinator/upstream/digest.h"
+
+struct intake;
+
+/* What is known of a body afterwards. */
+struct intake_result {
+	int error; /* 0; -EINVAL: not JSON, see why; -EIO: it cannot be read;
+		      -ENOMEM */
+	uint8_t sha256[DIGEST_BYTES];
+	struct bedrock_demand demand;
+	char why[UPSTREAM_MESSAGE_BYTES];
+};
+
+/* One body on its way; lives in its owner's object. */
+struct intake_job {
+	void (*done)(struct intake_job *job);
+	void *owner;
+	enum upstream_operation operation;
+	size_t body_bytes;
+	struct intake_result result; /* from done() on */
+
+	/* Private. */
+	int fd;
+	off_t off;
+	struct intake_job *next;
+};
+
+/* Starts the helper thread; it is idle until a large body comes.  -errno. */
+int intake_create(struct loop *loop, struct intake **ret_intake);
+
+/* Waits for the job in hand; those not yet begun end with -ECANCELED. */
+void intake_free(struct intake *intake);
+
+/*
+ * Takes in the slot's body.  job->done() is called before this returns (a small
+ * body), or later from intake_collect().  The job must live until then.
+ */
+void intake_start(struct intake *intake, struct intake_job *job,
+	const struct door_slot *slot);
+
+/* SHA-256 of a body in memory, on the loop.  0 or -EIO. */
+int intake_hash(struct intake *intake, const void *body, size_t bytes,
+	uint8_t ret_sha256[DIGEST_BYTES]);
+
+/* Calls done() for the jobs that the helper has finished; returns how many.
+ * The helper wakes the loop, so call it after each loop_step(). */
+unsigned int intake_collect(struct intake *intake);
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * One request on its way through rgovd: from a slot, through the policy, to the
+ * provider and back.  The governor owns it.
+ */
+#ifndef COORDINATOR_REQUEST_H
+#define COORDINATOR_REQUEST_H
+
+#include "coordinator/door/board.h"
+#include "coordinator/door/door.h"
+#include "coordinator/intake.h"
+#include "coordinator/policy/policy.h"
+#include "coordinator/upstream/upstream.h"
+
+struct governor;
+
+/*
+ * X(stage, what it is doing, where it may go next)
+ *
+ *   INTAKE --> QUEUED --> CALLING --> QUEUED (a retry)
+ *                |          |
+ *                |          +-------> OVER
+ *                +--> PERMIT -------> OVER
+ */
+#define REQUEST_STAGES(X)                                                      \
+	X(INTAKE, "its body is read", TO(QUEUED) | TO(PERMIT) | TO(OVER))      \
+	X(QUEUED, "in the policy's queue, or backing off",                     \
+		TO(CALLING) | TO(PERMIT) | TO(OVER))                           \
+	X(CALLING, "sent upstream", TO(QUEUED) | TO(OVER))                     \
+	X(PERMIT, "a worker holds the permit", TO(OVER))                       \
+	X(OVER, "answered, or nobody waits for it", 0)
+
+enum request_stage {
+#define X(stage, words, next) REQUEST_##stage,
+	REQUEST_STAGES(X)
+#undef X
+};
+
+enum { REQUEST_NO_LIVE = UINT16_MAX, REQUEST_MODEL_ROOM = 128 };
+
+/* One try upstream: exists only while it runs. */
+struct request_attempt {
+	struct upstream_call call;
+	char body[]; /* private memory, body_bytes */
+};
+
+struct request {
+	struct policy_request policy;
+	struct governor *governor;
+	struct door_slot *slot; /* NULL: its client is gone */
+	enum request_stage stage;
+	enum shm_kind kind;
+	enum upstream_operation operation;
+	bool is_idempotent;
+	bool was_issued;  /* upstream saw it, maybe under a predecessor */
+	bool is_started;  /* counted in started_requests */
+	bool is_unwanted; /* cancelled while its body is read or it runs */
+	uint16_t live;    /* its record on the board; REQUEST_NO_LIVE */
+	uint32_t calls;   /* made upstream */
+	size_t body_bytes;
+	uint8_t sha256[DIGEST_BYTES];
+	uint64_t number;
+	uint64_t accepted_ns;
+	uint64_t first_start_ns, last_start_ns; /* 0: not yet */
+	uint64_t start_position;     /* on the board, while it starts */
+	uint64_t expires_ns;         /* of a permit */
+	struct request *prev, *next; /* the governor's list of permits */
+	struct request_attempt *attempt;
+	struct intake_job *intake; /* while its body is read */
+	const char *last_code;     /* why it backs off; static text */
+	char user[SHM_USER_BYTES];
+	char app[SHM_APP_BYTES]; /* for people; a client chooses it */
+	char peer[12];           /* its uid: fairness above the user */
+	char *headers;           /* "" or its own memory */
+	char *long_model_id;     /* of more than REQUEST_MODEL_ROOM, or NULL */
+	char model_id[REQUEST_MODEL_ROOM];
+};
+
+/* From a submission, its texts copied; NULL: no memory. */
+struct request *request_create(
+	struct governor *governor, const struct door_submission *submission);
+void request_free(struct request *request);
+
+/* The only function that writes ->stage; asserts that the move is allowed. */
+void request_move(struct request *request, enum request_stage stage);
+
+static inline const char *request_model_id(const struct request *request)
+{
+	return request->long_model_id ? request->long_model_id
+				      : request->model_id;
+}
+
+#endif

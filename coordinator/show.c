@@ -1,0 +1,381 @@
+/*
+ * The board: what is shown, and when.  Counters and host gauges at once, live
+ * records with each move, lanes and users a few times a second while they
+ * change, the heartbeat once a second.
+ */
+#include "coordinator/governor.h"
+
+#include "coordinator/log.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PUBLISH_NS 250000000u /* while something changes */
+
+/* Lanes that found no record of their own share the last one. */
+enum { LANE_OTHERS = SHM_BOARD_LANES - 1 };
+
+/* ------------------------------------------------------------ static parts */
+
+void show_config(struct governor *governor)
+{
+	struct board_header *header = &governor->board.board->header;
+	const struct config *config = governor->config;
+	struct upstream_stats stats;
+
+	upstream_read_stats(governor->upstream, &stats);
+	board_text(header->engine, sizeof(header->engine),
+		loop_engine_name(governor->loop));
+	board_text(header->socket_path, sizeof(header->socket_path),
+		config->socket);
+	board_text(header->endpoint, sizeof(header->endpoint), stats.endpoint);
+	board_text(header->preset, sizeof(header->preset), config->preset);
+	header->quota_window_ns = config->policy.minute_ns;
+	header->guard_ns = config->policy.guard_ns;
+	store_relaxed(header->max_requests_per_user,
+		config->policy.max_requests_per_user);
+	store_relaxed(header->credentials, stats.has_credentials);
+	store_relaxed(header->config_generation,
+		load_relaxed(header->config_generation) + 1);
+	store_relaxed(governor->board.board->host.sessions_limit,
+		config->max_sessions);
+}
+
+/* ------------------------------------------------------------ gauges */
+
+void show_host(struct governor *governor, uint64_t now_ns)
+{
+	struct board_host *host = &governor->board.board->host;
+	struct policy_host_view view;
+
+	if (governor->is_leaving)
+		return;
+	policy_view_host(governor->policy, now_ns, &view);
+	store_relaxed(host->running, view.running);
+	store_relaxed(host->running_peak, view.running_peak);
+	store_relaxed(host->running_limit, view.running_limit);
+	store_relaxed(host->queued, view.queued);
+	store_relaxed(host->queued_peak, view.queued_peak);
+	store_relaxed(host->queued_limit, view.queued_limit);
+	store_relaxed(host->starts, view.starts);
+	store_relaxed(host->starts_peak, view.starts_peak);
+	store_relaxed(host->starts_limit, view.starts_limit);
+	store_relaxed(host->users, view.users);
+	store_relaxed(host->oldest_enqueued_ns, view.oldest_enqueued_ns);
+}
+
+/* ------------------------------------------------------------ lanes */
+
+/* The record of a lane: found by name, or taken from one that is out of use for
+ * longer than any window looks back. */
+static uint32_t lane_record(
+	struct governor *governor, const char *name, uint64_t now_ns)
+{
+	struct board *board = governor->board.board;
+	uint64_t old_ns = 2 * (governor->config->policy.minute_ns +
+				      governor->config->policy.guard_ns);
+	uint32_t found = LANE_OTHERS;
+	char shown[sizeof(board->lanes[0].name)];
+
+	board_text(shown, sizeof(shown), name);
+	if (strcmp(board->lanes[governor->last_lane].name, shown) == 0)
+		return governor->last_lane;
+	for (uint32_t i = 0; i < LANE_OTHERS; i++) {
+		struct board_lane *lane = &board->lanes[i];
+
+		if (strcmp(lane->name, shown) == 0)
+			return governor->last_lane = i;
+		if (found == LANE_OTHERS &&
+			(lane->name[0] == '\0' ||
+				governor->lane_used_ns[i] + old_ns < now_ns))
+			found = i;
+	}
+	if (found != LANE_OTHERS) {
+		struct board_lane *lane = &board->lanes[found];
+
+		board_begin(&lane->sequence);
+		memcpy(lane->name, shown, sizeof(shown));
+		board_end(&lane->sequence);
+	}
+	return governor->last_lane = found;
+}
+
+static bool show_lane(const struct policy_lane_view *view, void *argument)
+{
+	struct governor *governor = argument;
+	uint64_t now = loop_now_ns();
+	uint32_t index = lane_record(governor, view->name, now);
+	struct board_lane *lane = &governor->board.board->lanes[index];
+
+	if (index == LANE_OTHERS)
+		return true;
+	governor->lane_used_ns[index] = now;
+	board_begin(&lane->sequence);
+	lane->running = view->running;
+	lane->running_peak = view->running_peak;
+	lane->running_limit = view->running_limit;
+	lane->queued = view->queued;
+	lane->backing_off = view->backing_off;
+	lane->starts = view->starts;
+	lane->starts_peak = view->starts_peak;
+	lane->starts_limit = view->starts_limit;
+	lane->retry_budget_left = view->retry_budget_left;
+	lane->gate_open = view->gate_open;
+	lane->tokens_available = view->tokens_available;
+	lane->tokens_limit = view->tokens_limit;
+	lane->tokens_reserved = view->tokens_reserved;
+	lane->tokens_used_today = view->tokens_used_today;
+	lane->tokens_day_limit = view->tokens_day_limit;
+	lane->admitted = view->admitted;
+	lane->done = view->done;
+	lane->throttled = view->throttled;
+	lane->lost = view->lost;
+	lane->retries = view->retries;
+	lane->gate_opens_ns = view->gate_opens_ns;
+	lane->as_of_ns = now;
+	board_text(lane->pattern, sizeof(lane->pattern), view->pattern);
+	board_end(&lane->sequence);
+	return true;
+}
+
+/* ------------------------------------------------------------ users */
+
+static bool show_user(const struct policy_user_view *view, void *argument)
+{
+	struct governor *governor = argument;
+	struct board_user *user =
+		&governor->board.board->users[governor->n_users_shown];
+
+	board_begin(&user->sequence);
+	user->running = view->running;
+	user->running_limit = view->running_limit;
+	user->queued = view->queued;
+	user->queued_limit = view->queued_limit;
+	user->service = view->service;
+	user->weight = view->weight;
+	user->admitted = view->admitted;
+	user->done = view->done;
+	user->refused = view->refused;
+	user->last_ns = view->last_ns;
+	board_text(user->name, sizeof(user->name), view->name);
+	board_text(user->app, sizeof(user->app), view->app);
+	board_end(&user->sequence);
+	return ++governor->n_users_shown < SHM_BOARD_USERS;
+}
+
+/* Records that the policy has forgotten. */
+static void clear_users_from(struct governor *governor, uint32_t first)
+{
+	for (uint32_t i = first; i < SHM_BOARD_USERS; i++) {
+		struct board_user *user = &governor->board.board->users[i];
+
+		if (user->name[0] == '\0')
+			break;
+		board_begin(&user->sequence);
+		user->name[0] = '\0';
+		board_end(&user->sequence);
+	}
+}
+
+/* ------------------------------------------------------------ publishing */
+
+static void show_parts(struct governor *governor)
+{
+	struct board *board = governor->board.board;
+	struct door_stats door;
+	struct upstream_stats upstream;
+
+	if (governor->door == NULL)
+		return;
+	door_read_stats(governor->door, &door);
+	upstream_read_stats(governor->upstream, &upstream);
+	store_relaxed(board->host.sessions, door.sessions);
+	store_relaxed(board->counters.sessions_opened, door.opened);
+	store_relaxed(board->counters.sessions_reattached, door.reattached);
+	store_relaxed(board->counters.sessions_died, door.died);
+	store_relaxed(board->counters.sessions_closed, door.closed);
+	store_relaxed(board->counters.stale_entries, door.stale_entries);
+	store_relaxed(board->counters.connections_opened,
+		upstream.connections_opened);
+	store_relaxed(board->counters.log_lines_lost, log_lost());
+}
+
+static void publish(struct governor *governor, uint64_t now_ns)
+{
+	if (governor->is_leaving)
+		return;
+	policy_each_lane(governor->policy, now_ns, show_lane, governor);
+	governor->n_users_shown = 0;
+	policy_each_user(governor->policy, now_ns, show_user, governor);
+	clear_users_from(governor, governor->n_users_shown);
+	show_parts(governor);
+	show_host(governor, now_ns);
+}
+
+static void on_publish(struct loop_timer *timer, uint64_t now_ns)
+{
+	publish(timer->owner, now_ns);
+}
+
+void show_soon(struct governor *governor)
+{
+	if (governor->publish.place != 0 || governor->is_leaving)
+		return;
+	(void)loop_timer_set(governor->loop, &governor->publish,
+		loop_now_ns() + PUBLISH_NS, on_publish, governor);
+}
+
+static uint64_t resident_bytes(void)
+{
+	unsigned long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "re");
+
+	if (file == NULL)
+		return 0;
+	if (fscanf(file, "%*u %lu", &pages) != 1)
+		pages = 0;
+	(void)fclose(file);
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void show_heartbeat(struct governor *governor, uint64_t now_ns)
+{
+	struct board *board = governor->board.board;
+
+	store_relaxed(board->host.resident_bytes, resident_bytes());
+	show_parts(governor);
+	show_host(governor, now_ns);
+	store_relaxed(board->header.heartbeat_ns, now_ns);
+}
+
+/* ------------------------------------------------------------ live records */
+
+/* Permits always find a record (the configuration bounds them); queued calls
+ * leave a quarter of the table to what runs. */
+static bool take_record(struct request *request, enum board_live_state state)
+{
+	struct governor *governor = request->governor;
+
+	if (request->live != REQUEST_NO_LIVE)
+		return true;
+	if (governor->n_live_free == 0 ||
+		(state == BOARD_LIVE_QUEUED &&
+			governor->n_live_free < SHM_BOARD_LIVE / 4)) {
+		board_add(governor->board.board->header.live_hidden, 1);
+		return false;
+	}
+	request->live = governor->live_free[--governor->n_live_free];
+	return true;
+}
+
+static void fill_record(struct board_live *live, const struct request *request)
+{
+	live->slot = request->slot ? request->slot->index : 0;
+	live->generation = request->slot ? request->slot->generation : 0;
+	live->request = request->number;
+	live->enqueued_ns = request->accepted_ns;
+	live->deadline_ns = request->policy.deadline_ns;
+	live->tokens =
+		request->policy.input_tokens + request->policy.output_tokens;
+	live->class = (uint8_t)request->policy.class;
+	live->kind = (uint8_t)request->kind;
+	live->operation = (uint8_t)request->operation;
+	board_text(live->user, sizeof(live->user), request->user);
+	board_text(live->app, sizeof(live->app), request->app);
+	board_text(live->model, sizeof(live->model), request_model_id(request));
+	if (request->slot != NULL)
+		door_identify(request->slot->session, &live->pid,
+			&live->pid_started, &live->uid, live->session_id);
+}
+
+void show_request(struct request *request, enum board_live_state state)
+{
+	struct governor *governor = request->governor;
+	bool is_new = request->live == REQUEST_NO_LIVE;
+	struct board_live *live;
+
+	if (governor->is_leaving || !take_record(request, state))
+		return;
+	live = &governor->board.board->live[request->live];
+	board_begin(&live->sequence);
+	if (is_new)
+		fill_record(live, request);
+	live->state = state;
+	live->attempts = request->calls;
+	live->started_ns = request->last_start_ns;
+	live->expires_ns = request->expires_ns;
+	board_end(&live->sequence);
+}
+
+void show_ghost(struct request *request, const struct board_live *record)
+{
+	struct board_live *live;
+
+	if (request->live == REQUEST_NO_LIVE)
+		return;
+	live = &request->governor->board.board->live[request->live];
+	board_begin(&live->sequence);
+	live->pid = record->pid;
+	live->pid_started = record->pid_started;
+	live->uid = record->uid;
+	live->slot = record->slot;
+	live->generation = record->generation;
+	memcpy(live->session_id, record->session_id, sizeof(live->session_id));
+	board_end(&live->sequence);
+}
+
+void show_request_gone(struct request *request)
+{
+	struct governor *governor = request->governor;
+	struct board_live *live;
+
+	if (request->live == REQUEST_NO_LIVE || governor->is_leaving)
+		return;
+	live = &governor->board.board->live[request->live];
+	board_begin(&live->sequence);
+	live->state = BOARD_LIVE_FREE;
+	board_end(&live->sequence);
+	governor->live_free[governor->n_live_free++] = request->live;
+	request->live = REQUEST_NO_LIVE;
+}
+
+/* ------------------------------------------------------------ starts */
+
+/* Unlimited lanes would wash the others' starts out of the ring. */
+static bool is_recorded(const struct request *request)
+{
+	return policy_counts_starts(
+		request->governor->policy, &request->policy);
+}
+
+static uint64_t add_start(struct governor *governor, const char *lane_name,
+	uint64_t started_ns, uint64_t now_ns)
+{
+	uint32_t lane = lane_record(governor, lane_name, now_ns);
+
+	governor->lane_used_ns[lane] = now_ns;
+	return board_add_start(&governor->board, lane, started_ns);
+}
+
+void show_start(struct request *request, uint64_t now_ns)
+{
+	struct governor *governor = request->governor;
+
+	if (is_recorded(request) && !governor->is_leaving)
+		request->start_position = add_start(governor,
+			policy_lane_name(request->policy.lane), now_ns, now_ns);
+}
+
+void show_restored_start(struct governor *governor, const char *lane_name,
+	uint64_t started_ns, uint64_t now_ns)
+{
+	(void)add_start(governor, lane_name, started_ns, now_ns);
+}
+
+void show_moved_start(struct request *request, uint64_t now_ns)
+{
+	if (is_recorded(request) && !request->governor->is_leaving)
+		board_move_start(&request->governor->board,
+			request->start_position, now_ns);
+}
