@@ -40,47 +40,48 @@ static void relax(void)
 #endif
 }
 
-static bool may_spin(struct rgov *gov)
+/* Relaxed: a stale credit costs at most one spin. */
+static void change_credit(struct rgov *gov, int by)
 {
-	/* Relaxed: a stale credit costs at most one spin. */
-	int credit = load_relaxed(gov->spin_credit);
+	int credit = load_relaxed(gov->spin_credit) + by;
 
-	if (credit > 0)
-		return true;
-	store_relaxed(gov->spin_credit, credit - 1);
-	if (credit > -PROBE_EVERY)
-		return false;
-	store_relaxed(gov->spin_credit, 0);
-	return true;
+	if (credit > CREDIT_MAX)
+		credit = CREDIT_MAX;
+	store_relaxed(gov->spin_credit, credit > 0 ? credit : 0);
 }
 
 static bool spin(struct rgov *gov, struct session *session, uint32_t slot)
 {
 	/* Relaxed: advice. */
-	uint32_t spin_us = load_relaxed(session->daemon->spin_us);
+	uint64_t spin_ns =
+		(uint64_t)load_relaxed(session->daemon->spin_us) * 1000;
 	uint64_t until_ns;
-	int credit;
 
-	if (spin_us == 0 || !may_spin(gov))
+	if (spin_ns == 0 || load_relaxed(gov->spin_credit) == 0)
 		return false;
-	until_ns = clock_now_ns() + (uint64_t)spin_us * 1000;
+	until_ns = clock_now_ns() + spin_ns;
 	do {
 		for (int look = 0; look < LOOKS_PER_CLOCK; look++) {
 			if (session_has_answer(session, slot)) {
-				credit = load_relaxed(gov->spin_credit);
-				if (credit < CREDIT_MAX)
-					store_relaxed(
-						gov->spin_credit, credit + 1);
+				change_credit(gov, 1);
 				return true;
 			}
 			relax();
 		}
 	} while (clock_now_ns() < until_ns);
-	credit = load_relaxed(gov->spin_credit);
-	if (credit > 0)
-		store_relaxed(gov->spin_credit,
-			credit > MISS_COSTS ? credit - MISS_COSTS : 0);
+	change_credit(gov, -MISS_COSTS);
 	return false;
+}
+
+/* Had it spun instead, would it have seen the answer? */
+static void judge_sleep(
+	struct rgov *gov, const struct session *session, uint64_t slept_ns)
+{
+	uint64_t spin_ns =
+		(uint64_t)load_relaxed(session->daemon->spin_us) * 1000;
+
+	if (slept_ns < spin_ns)
+		change_credit(gov, 1);
 }
 
 /* Sleeps while the word is `seen`.  0: woken, or changed; -ETIMEDOUT; -EINTR.
@@ -145,6 +146,7 @@ int wait_for_answer(struct rgov *gov, struct session *session, uint32_t slot,
 		if (session_has_answer(session, slot)) {
 			if (rc == -ETIMEDOUT)
 				count(&gov->found_by_slice);
+			judge_sleep(gov, session, clock_now_ns() - now);
 			return 0;
 		}
 		if (rc == -EINTR)

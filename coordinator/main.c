@@ -214,16 +214,21 @@ static void tell_status(struct rgovd *rgovd)
 	(void)notify_status(&rgovd->notify, status);
 }
 
-static void on_heartbeat(struct loop_timer *timer, uint64_t now_ns)
-{
-	struct rgovd *rgovd = timer->owner;
+static void on_heartbeat(struct loop_timer *timer, uint64_t now_ns);
 
+static void beat(struct rgovd *rgovd, uint64_t now_ns)
+{
 	show_heartbeat(&rgovd->governor, now_ns);
 	tell_status(rgovd);
 	if (notify_watchdog_ns(&rgovd->notify) != 0)
 		(void)notify_watchdog(&rgovd->notify);
-	(void)loop_timer_set(
-		rgovd->loop, timer, now_ns + HEARTBEAT_NS, on_heartbeat, rgovd);
+	(void)loop_timer_set(rgovd->loop, &rgovd->heartbeat,
+		now_ns + HEARTBEAT_NS, on_heartbeat, rgovd);
+}
+
+static void on_heartbeat(struct loop_timer *timer, uint64_t now_ns)
+{
+	beat(timer->owner, now_ns);
 }
 
 static bool is_over(const struct rgovd *rgovd)
@@ -381,7 +386,7 @@ static int publish_board(struct rgovd *rgovd)
 	if (rc < 0)
 		return complain("cannot publish the board", rgovd->config->name,
 			rc, EX_CANTCREAT);
-	on_heartbeat(&rgovd->heartbeat, loop_now_ns());
+	beat(rgovd, loop_now_ns());
 	return 0;
 }
 

@@ -255,6 +255,11 @@ void user_free_all(struct policy *policy)
 
 void user_leave_lane(struct policy_lane *lane)
 {
-	while (lane->teams != NULL)
-		free_seat(lane->teams->seats);
+	struct team *team, *next_team;
+	struct seat *seat, *next_seat;
+
+	DL_FOREACH_SAFE (lane->teams, team, next_team)
+		/* The last seat takes its team along. */
+		DL_FOREACH_SAFE2(team->seats, seat, next_seat, team_next)
+	free_seat(seat);
 }

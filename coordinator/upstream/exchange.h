@@ -96,6 +96,10 @@ void exchange_add_line(
 int exchange_prepare(
 	struct upstream_exchange *exchange, loop_timer_fn *expired);
 
+/* The body is large and no byte of it has gone out.  (What is known of a small
+ * one is only that its exchange has started.) */
+bool exchange_is_unsent(const struct upstream_exchange *exchange);
+
 /*
  * Says what became of it when libcurl ended it with the code.  The result
  * points into the exchange.

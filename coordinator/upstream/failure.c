@@ -80,8 +80,7 @@ static void judge_unsent(const struct upstream_exchange *exchange,
 static void judge_sent(const struct upstream_exchange *exchange, CURLcode code,
 	struct upstream_result *ret_result)
 {
-	if (exchange->end == EXCHANGE_RESENT && exchange->body_sent == 0 &&
-		exchange->call->body_bytes > 0)
+	if (exchange->end == EXCHANGE_RESENT && exchange_is_unsent(exchange))
 		exchange_fail(ret_result, UPSTREAM_TRANSIENT, "ConnectionReset",
 			"the connection was lost before the body was sent");
 	else if (exchange->end == EXCHANGE_HEAD_TOO_LARGE)

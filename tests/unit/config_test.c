@@ -149,7 +149,7 @@ static void nothing_said_means_the_defaults(void)
 	CU_ASSERT_EQUAL(c->permit_ttl_ns, 600 * S);
 	CU_ASSERT_EQUAL(c->on_client_death, CONFIG_DEATH_ABORT);
 	CU_ASSERT_EQUAL(c->loop, LOOP_AUTO);
-	CU_ASSERT_EQUAL(c->spin_us, 20);
+	CU_ASSERT_EQUAL(c->spin_us, 50);
 	CU_ASSERT_EQUAL(c->socket_mode, 0660);
 	CU_ASSERT_EQUAL(c->log_format, LOG_LOGFMT);
 	CU_ASSERT_EQUAL(c->log_level, LOG_INFO);
@@ -337,7 +337,7 @@ static const struct {
 		"99999999999999999999999999"},
 	{"max_queued = 3.5\n",
 		"1: max_queued: expected 1 to 1000000, found 3.5"},
-	{"spin_us = 21\n", "1: spin_us: expected 0 to 20, found 21"},
+	{"spin_us = 101\n", "1: spin_us: expected 0 to 100, found 101"},
 	{"batch_share = 0\n", "1: batch_share: expected 0.01 to 1, found 0"},
 	{"batch_share = nan\n",
 		"1: batch_share: expected 0.01 to 1, found nan"},
@@ -602,7 +602,7 @@ static void all_wrong_values_are_reported(void)
 	struct config *c;
 	size_t used = 0;
 
-	write_text("max_queued = x\nspin_us = 99\nmax_lanes = 65\n");
+	write_text("max_queued = x\nspin_us = 999\nmax_lanes = 65\n");
 	CU_ASSERT_EQUAL(load_with(NULL, 0, &c), -EINVAL);
 	CU_ASSERT_EQUAL(error.n, 3);
 	CU_ASSERT_PTR_NOT_NULL(strstr(error.text[2], ":3: max_lanes:"));
