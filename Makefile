@@ -1,6 +1,6 @@
 # rgov: build, test, demo.  `make help` lists what one can ask for.
 #
-# Every folder under tools/ is one program, every file under tests/unit one
+# Every folder under tools/ with a main.c is one program, every file under tests/unit one
 # test program, every file under tests/bin and bench one helper program: a new
 # file needs no line here.
 
@@ -46,8 +46,9 @@ CLIENT_OBJS := $(call objs,$(wildcard client-lib/*.c)) $(SHM_OBJS)
 COORD_SRCS  := $(filter-out coordinator/main.c,\
 	$(wildcard coordinator/*.c coordinator/*/*.c))
 COORD_OBJS  := $(call objs,$(COORD_SRCS))
-TOOL_NAMES  := $(foreach d,$(wildcard tools/*/),\
-	$(if $(wildcard $(d)*.c),$(notdir $(d:%/=%))))
+TOOL_NAMES  := $(patsubst tools/%/main.c,%,$(wildcard tools/*/main.c))
+SHARED_OBJS := $(call objs,$(wildcard tools/board-view/*.c \
+	tools/command-line/*.c))
 UNIT_NAMES  := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 TBIN_NAMES  := $(patsubst tests/bin/%.c,%,$(wildcard tests/bin/*.c))
 BENCH_NAMES := $(patsubst bench/%.c,%,$(wildcard bench/*.c))
@@ -61,8 +62,8 @@ TEST_BINS := $(TBIN_NAMES:%=$(BUILD)/tests/%)
 BENCHES   := $(BENCH_NAMES:%=$(BUILD)/bench/%)
 
 COORD_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread
-TOOL_LIBS_rgov        := -ljansson
-TOOL_LIBS_rgov-top    := -lncursesw -ltinfo -ljansson
+TOOL_LIBS_rgov        := -ljansson -lm
+TOOL_LIBS_rgov-top    := -lncursesw -ltinfo -ljansson -lm
 TOOL_LIBS_bedrock-sim := -lmicrohttpd -ljansson -lcrypto -lm -lpthread
 
 .DEFAULT_GOAL := all
@@ -113,8 +114,13 @@ $(BUILD)/rgov.pc: client-lib/rgov.pc.in Makefile
 	@mkdir -p $(@D)
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
 
+$(BUILD)/libtools.a: $(SHARED_OBJS)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
 define tool_rule
-$(BUILD)/$(1): $(call objs,$(wildcard tools/$(1)/*.c)) $(BUILD)/librgov.a
+$(BUILD)/$(1): $(call objs,$(wildcard tools/$(1)/*.c)) \
+		$(BUILD)/libtools.a $(BUILD)/librgov.a
 	$$(call say,LINK,$$@)
 	$$(Q)$$(CC) $$(ALL_LDFLAGS) $$^ -o $$@ $(TOOL_LIBS_$(1)) -lpthread
 endef
