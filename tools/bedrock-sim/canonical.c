@@ -45,10 +45,8 @@ static char *canonical_part(const char *text, size_t length)
 {
 	char *part = NULL;
 	size_t size;
-	FILE *out = open_memstream(&part, &size);
+	FILE *out = memory_stream(&part, &size);
 
-	if (out == NULL)
-		memory_none();
 	for (size_t i = 0; i < length; i++) {
 		unsigned char c = (unsigned char)text[i];
 
@@ -168,10 +166,8 @@ char *canonical_request(
 {
 	char *text = NULL;
 	size_t size;
-	FILE *out = open_memstream(&text, &size);
+	FILE *out = memory_stream(&text, &size);
 
-	if (out == NULL)
-		memory_none();
 	(void)fprintf(out, "%s\n", request->method);
 	put_path(out, request->path);
 	(void)fputc('\n', out);

@@ -105,14 +105,10 @@ static void count_end(struct exchange *exchange, bool sent)
 		quota_withdraw(&exchange->ticket);
 	if (exchange->run != ledger->run)
 		return; /* a reset has come between */
-	if (exchange->outcome == OUTCOME_NONE) {
+	if (exchange->outcome == OUTCOME_NONE)
 		ledger->incomplete++;
-	} else if (exchange->outcome == OUTCOME_OK && sent) {
-		ledger->ok++;
-		ledger_answered(ledger, exchange->what);
-	} else if (exchange->outcome == OUTCOME_OK) {
-		ledger->aborted++;
-	}
+	else if (exchange->answered && !sent)
+		ledger_unanswered(ledger, exchange->what);
 }
 
 void exchange_end(struct exchange *exchange, bool sent)

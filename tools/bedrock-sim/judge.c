@@ -219,5 +219,10 @@ void judge_answer(struct exchange *exchange)
 	if (exchange->running)
 		exchange->sim->ledger.running--;
 	exchange->running = false;
+	if (exchange->outcome == OUTCOME_OK &&
+		exchange->run == exchange->sim->ledger.run) {
+		ledger_answered(&exchange->sim->ledger, exchange->what);
+		exchange->answered = true;
+	}
 	(void)pthread_mutex_unlock(&exchange->sim->lock);
 }

@@ -74,7 +74,16 @@ void ledger_accept(
 void ledger_answered(
 	struct ledger *ledger, const unsigned char what[DIGEST_BYTES])
 {
+	ledger->ok++;
 	seen_of(ledger, what)->answered = true;
+}
+
+void ledger_unanswered(
+	struct ledger *ledger, const unsigned char what[DIGEST_BYTES])
+{
+	ledger->ok--;
+	ledger->aborted++;
+	seen_of(ledger, what)->answered = false;
 }
 
 void ledger_reset(struct ledger *ledger, uint64_t now_ns)

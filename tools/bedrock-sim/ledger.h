@@ -47,8 +47,14 @@ struct ledger {
 /* Notes an accepted request by what it asks: the first bytes of a SHA-256. */
 void ledger_accept(
 	struct ledger *ledger, const unsigned char what[DIGEST_BYTES]);
-/* It was answered in full with 200. */
+/*
+ * It is answered with 200.  Counted before the answer goes out, so that whoever
+ * has the answer finds it counted.
+ */
 void ledger_answered(
+	struct ledger *ledger, const unsigned char what[DIGEST_BYTES]);
+/* Its client had left: it was not, after all. */
+void ledger_unanswered(
 	struct ledger *ledger, const unsigned char what[DIGEST_BYTES]);
 /* Everything to zero but what is running. */
 void ledger_reset(struct ledger *ledger, uint64_t now_ns);

@@ -1,7 +1,6 @@
 /* Memory that is there or ends the program, and digests as text. */
 #include "tools/bedrock-sim/memory.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -47,6 +46,15 @@ void *memory_grow(void *old, size_t *capacity, size_t needed, size_t bytes)
 		memory_none();
 	*capacity = room;
 	return grown;
+}
+
+FILE *memory_stream(char **ret_text, size_t *ret_size)
+{
+	FILE *stream = open_memstream(ret_text, ret_size);
+
+	if (stream == NULL)
+		memory_none();
+	return stream;
 }
 
 void hex_write(char *ret_text, const unsigned char *bytes, size_t n)

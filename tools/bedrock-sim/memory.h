@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum { DIGEST_BYTES = 32, DIGEST_HEX = 65 };
 
@@ -24,6 +25,9 @@ char *memory_text(const char *text);
  * and at least doubles.  The new part is not initialised.
  */
 void *memory_grow(void *old, size_t *capacity, size_t needed, size_t bytes);
+
+/* open_memstream(); the text is there after fclose(), free() ends it. */
+FILE *memory_stream(char **ret_text, size_t *ret_size);
 
 /* Lower-case hexadecimal digits and a NUL: 2 * n + 1 bytes. */
 void hex_write(char *ret_text, const unsigned char *bytes, size_t n);

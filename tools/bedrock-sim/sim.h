@@ -78,6 +78,7 @@ struct exchange {
 	/* From the judgement on. */
 	enum outcome outcome;
 	bool accepted, running;
+	bool answered; /* with 200, and counted so */
 	struct fault fault;
 	struct reply reply;
 	uint64_t due_ns; /* when the answer goes out */
