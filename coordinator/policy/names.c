@@ -13,30 +13,36 @@ static uint64_t rotate(uint64_t x, int bits)
 	return x << bits | x >> (64 - bits);
 }
 
-static void sip_round(uint64_t v[4])
+struct sip {
+	uint64_t a, b, c, d;
+};
+
+/* In registers: three names are hashed for every request. */
+__attribute__((always_inline)) static inline void sip_round(struct sip *v)
 {
-	v[0] += v[1];
-	v[1] = rotate(v[1], 13) ^ v[0];
-	v[0] = rotate(v[0], 32);
-	v[2] += v[3];
-	v[3] = rotate(v[3], 16) ^ v[2];
-	v[0] += v[3];
-	v[3] = rotate(v[3], 21) ^ v[0];
-	v[2] += v[1];
-	v[1] = rotate(v[1], 17) ^ v[2];
-	v[2] = rotate(v[2], 32);
+	v->a += v->b;
+	v->b = rotate(v->b, 13) ^ v->a;
+	v->a = rotate(v->a, 32);
+	v->c += v->d;
+	v->d = rotate(v->d, 16) ^ v->c;
+	v->a += v->d;
+	v->d = rotate(v->d, 21) ^ v->a;
+	v->c += v->b;
+	v->b = rotate(v->b, 17) ^ v->c;
+	v->c = rotate(v->c, 32);
 }
 
-static void sip_word(uint64_t v[4], uint64_t word)
+__attribute__((always_inline)) static inline void sip_word(
+	struct sip *v, uint64_t word)
 {
-	v[3] ^= word;
+	v->d ^= word;
 	sip_round(v);
-	v[0] ^= word;
+	v->a ^= word;
 }
 
 uint64_t names_hash(const uint64_t key[2], const char *name)
 {
-	uint64_t v[4] = {key[0] ^ UINT64_C(0x736f6d6570736575),
+	struct sip v = {key[0] ^ UINT64_C(0x736f6d6570736575),
 		key[1] ^ UINT64_C(0x646f72616e646f6d),
 		key[0] ^ UINT64_C(0x6c7967656e657261),
 		key[1] ^ UINT64_C(0x7465646279746573)};
@@ -45,15 +51,15 @@ uint64_t names_hash(const uint64_t key[2], const char *name)
 
 	for (at = 0; at + sizeof(word) <= len; at += sizeof(word)) {
 		memcpy(&word, name + at, sizeof(word));
-		sip_word(v, word);
+		sip_word(&v, word);
 	}
 	word = 0;
 	memcpy(&word, name + at, len - at);
-	sip_word(v, word | (uint64_t)len << 56);
-	v[2] ^= 0xff;
+	sip_word(&v, word | (uint64_t)len << 56);
+	v.c ^= 0xff;
 	for (int i = 0; i < 3; i++)
-		sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
+		sip_round(&v);
+	return v.a ^ v.b ^ v.c ^ v.d;
 }
 
 void *names_next(const struct names *names, uint64_t hash, uint64_t *cursor)

@@ -160,10 +160,8 @@ struct policy_request *order_first(const struct policy_lane *lane)
 
 void order_user_changed(struct policy_user *user)
 {
-	struct seat *seat;
-
-	DL_FOREACH2(user->seats, seat, user_next)
-	refresh_seat(seat);
+	for (struct seat *seat = user->seats; seat; seat = seat->user_next)
+		refresh_seat(seat);
 }
 
 static void charge(struct policy_request *request, double tokens)

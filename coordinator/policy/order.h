@@ -45,7 +45,8 @@ struct tier {
 struct team {
 	struct policy_app *app;
 	struct policy_lane *lane;
-	struct team *prev, *next; /* teams of the lane */
+	struct team *prev, *next;         /* teams of the lane */
+	struct team *app_prev, *app_next; /* teams of the application */
 	struct seat *seats;
 	uint32_t n_seats;
 	uint32_t running;

@@ -98,7 +98,7 @@ int place_adopt(
 	struct policy_lane *lane = lane_get(policy, request->model_id, now_ns);
 
 	assert(request->state == POLICY_NEW);
-	assert(request->class >= 0 && request->class < POLICY_CLASSES);
+	assert(request->class < POLICY_CLASSES);
 	memset(&request->p, 0, sizeof(request->p));
 	if (lane == NULL || place_reserve(policy) != 0)
 		return -ENOMEM;

@@ -8,6 +8,81 @@
 #include <string.h>
 #include <utlist.h>
 
+static struct team *create_team(
+	struct policy_lane *lane, struct policy_app *app)
+{
+	struct team *team;
+
+	if (order_reserve_team(lane, lane->n_teams + 1) != 0)
+		return NULL;
+	team = calloc(1, sizeof(*team));
+	if (team == NULL)
+		return NULL;
+	team->app = app;
+	team->lane = lane;
+	DL_PREPEND(lane->teams, team);
+	DL_PREPEND2(app->teams, team, app_prev, app_next);
+	lane->n_teams++;
+	return team;
+}
+
+static struct team *get_team(struct policy_lane *lane, struct policy_app *app)
+{
+	struct team *team;
+
+	/* As few as there are lanes. */
+	for (team = app->teams; team != NULL; team = team->app_next)
+		if (team->lane == lane)
+			return team;
+	return create_team(lane, app);
+}
+
+static void release_team(struct team *team)
+{
+	if (team->n_seats > 0)
+		return;
+	for (int class = 0; class < POLICY_CLASSES; class ++)
+		heap_fini(&team->tiers[class].flows);
+	DL_DELETE(team->lane->teams, team);
+	DL_DELETE2(team->app->teams, team, app_prev, app_next);
+	team->lane->n_teams--;
+	free(team);
+}
+
+static void free_seat(struct seat *seat)
+{
+	struct team *team = seat->team;
+
+	assert(seat->running == 0);
+	DL_DELETE2(seat->user->seats, seat, user_prev, user_next);
+	DL_DELETE2(team->seats, seat, team_prev, team_next);
+	team->n_seats--;
+	free(seat);
+	release_team(team);
+}
+
+static struct seat *create_seat(
+	struct policy_lane *lane, struct policy_user *user)
+{
+	struct team *team = get_team(lane, user->app);
+	struct seat *seat = NULL;
+
+	if (team == NULL)
+		return NULL;
+	if (order_reserve_seat(team) == 0)
+		seat = calloc(1, sizeof(*seat));
+	if (seat == NULL) {
+		release_team(team);
+		return NULL;
+	}
+	seat->user = user;
+	seat->team = team;
+	DL_PREPEND2(user->seats, seat, user_prev, user_next);
+	DL_PREPEND2(team->seats, seat, team_prev, team_next);
+	team->n_seats++;
+	return seat;
+}
+
 static struct policy_app *find_app(
 	const struct policy *policy, uint64_t hash, const char *name)
 {
@@ -58,31 +133,16 @@ static void release_app(struct policy *policy, struct policy_app *app)
 	free(app);
 }
 
-static void free_seat(struct seat *seat)
-{
-	struct team *team = seat->team;
-
-	assert(seat->running == 0);
-	DL_DELETE2(seat->user->seats, seat, user_prev, user_next);
-	DL_DELETE2(team->seats, seat, team_prev, team_next);
-	free(seat);
-	if (--team->n_seats > 0)
-		return;
-	for (int class = 0; class < POLICY_CLASSES; class ++)
-		heap_fini(&team->tiers[class].flows);
-	DL_DELETE(team->lane->teams, team);
-	team->lane->n_teams--;
-	free(team);
-}
-
 /* An idle one. */
 static void free_user(struct policy *policy, struct policy_user *user)
 {
 	struct seat *seat, *next;
 
 	assert(!user->is_active);
-	DL_FOREACH_SAFE2(user->seats, seat, next, user_next)
-	free_seat(seat);
+	for (seat = user->seats; seat != NULL; seat = next) {
+		next = seat->user_next;
+		free_seat(seat);
+	}
 	DL_DELETE(policy->idle, user);
 	policy->n_idle--;
 	names_remove(&policy->user_names, user->hash, user);
@@ -142,51 +202,6 @@ static struct policy_user *get_user(
 	return user;
 }
 
-static struct team *get_team(struct policy_lane *lane, struct policy_app *app)
-{
-	struct team *team;
-
-	DL_FOREACH (lane->teams, team)
-		if (team->app == app)
-			return team;
-	if (order_reserve_team(lane, lane->n_teams + 1) != 0)
-		return NULL;
-	team = calloc(1, sizeof(*team));
-	if (team == NULL)
-		return NULL;
-	team->app = app;
-	team->lane = lane;
-	return team;
-}
-
-static struct seat *create_seat(
-	struct policy_lane *lane, struct policy_user *user)
-{
-	struct team *team = get_team(lane, user->app);
-	struct seat *seat = calloc(1, sizeof(*seat));
-
-	if (team == NULL || seat == NULL || order_reserve_seat(team) != 0)
-		goto free_new;
-	seat->user = user;
-	seat->team = team;
-	DL_PREPEND2(user->seats, seat, user_prev, user_next);
-	DL_PREPEND2(team->seats, seat, team_prev, team_next);
-	if (team->n_seats++ == 0) {
-		DL_PREPEND(lane->teams, team);
-		lane->n_teams++;
-	}
-	return seat;
-
-free_new:
-	if (team != NULL && team->n_seats == 0) {
-		for (int class = 0; class < POLICY_CLASSES; class ++)
-			heap_fini(&team->tiers[class].flows);
-		free(team);
-	}
-	free(seat);
-	return NULL;
-}
-
 struct seat *user_seat(struct policy *policy, struct policy_lane *lane,
 	const char *app, const char *name)
 {
@@ -195,9 +210,9 @@ struct seat *user_seat(struct policy *policy, struct policy_lane *lane,
 
 	if (user == NULL)
 		return NULL;
-	DL_FOREACH2(user->seats, seat, user_next)
-	if (seat->team->lane == lane)
-		break;
+	for (seat = user->seats; seat != NULL; seat = seat->user_next)
+		if (seat->team->lane == lane)
+			break;
 	if (seat == NULL)
 		return create_seat(lane, user);
 	if (seat != user->seats) { /* the next search is short */
@@ -253,13 +268,23 @@ void user_free_all(struct policy *policy)
 	names_fini(&policy->app_names);
 }
 
+/* The last seat takes its team along. */
+static void dissolve_team(struct team *team)
+{
+	struct seat *next;
+
+	for (struct seat *seat = team->seats; seat != NULL; seat = next) {
+		next = seat->team_next;
+		free_seat(seat);
+	}
+}
+
 void user_leave_lane(struct policy_lane *lane)
 {
-	struct team *team, *next_team;
-	struct seat *seat, *next_seat;
+	struct team *next;
 
-	DL_FOREACH_SAFE (lane->teams, team, next_team)
-		/* The last seat takes its team along. */
-		DL_FOREACH_SAFE2(team->seats, seat, next_seat, team_next)
-	free_seat(seat);
+	for (struct team *team = lane->teams; team != NULL; team = next) {
+		next = team->next;
+		dissolve_team(team);
+	}
 }

@@ -14,7 +14,8 @@ enum { USERS_IDLE = 4096 };
 
 struct policy_app {
 	uint64_t hash;
-	uint32_t n_users; /* freed with the last */
+	uint32_t n_users;   /* freed with the last */
+	struct team *teams; /* one in each lane where it has users */
 	char name[];
 };
 

@@ -618,6 +618,37 @@ static void restored_requests_run_above_the_limits(void)
 	policy_free(policy);
 }
 
+/* The predicted wait is never nothing, grows with the queue, and knows a closed
+ * gate. */
+static void waits_are_predicted(void)
+{
+	struct policy_config config = rig_config();
+	struct policy_request requests[4], blocker = rig_request("x");
+	uint64_t wait_ns[2];
+	struct policy *policy;
+
+	config.max_concurrent = 1;
+	config.requests_per_minute = 61; /* one a second, with the guard */
+	policy = rig_create(&config);
+	rig_run(policy, &blocker, 0);
+	for (int i = 0; i < 4; i++) {
+		requests[i] = rig_request("u");
+		CU_ASSERT_EQUAL(
+			rig_enqueue(policy, &requests[i], 0), POLICY_ACCEPTED);
+		if (i % 3 == 0)
+			wait_ns[i / 3] =
+				policy_predict_ns(policy, &requests[i], 0);
+	}
+	CU_ASSERT_EQUAL(wait_ns[0], RIG_S);
+	CU_ASSERT_EQUAL(wait_ns[1], 4 * RIG_S);
+	CU_ASSERT_FALSE(policy_retry(
+		policy, &blocker, POLICY_FAIL_THROTTLE, RIG_NEVER / 2, 0));
+	CU_ASSERT(policy_predict_ns(policy, &requests[0], 0) > RIG_NEVER / 2);
+	rig_done(policy, &blocker, 0);
+	drop_all(policy, requests, 4, 0);
+	policy_free(policy);
+}
+
 static bool count_user(const struct policy_user_view *view, void *arg)
 {
 	(void)view;
@@ -625,32 +656,50 @@ static bool count_user(const struct policy_user_view *view, void *arg)
 	return true;
 }
 
-/* Users who are gone are forgotten but for a bounded number, whatever names are
- * invented, and also when they are only refused. */
-static void user_objects_are_bounded(void)
+static int count_users(const struct policy *policy)
 {
-	struct policy_config config = rig_config();
-	struct policy_request request, blocker = rig_request("blocker");
-	struct policy *policy;
-	char name[64];
 	int n = 0;
 
-	config.max_queued_per_user = 1;
-	policy = rig_create(&config);
-	CU_ASSERT_EQUAL(rig_enqueue(policy, &blocker, 0), POLICY_ACCEPTED);
-	for (int i = 0; i < 20000; i++) {
-		(void)snprintf(name, sizeof(name), "user-%d", i);
-		request = rig_request(name);
-		request.app = name;
-		CU_ASSERT_EQUAL(
-			rig_enqueue(policy, &request, 0), POLICY_ACCEPTED);
-		policy_remove(policy, &request);
-	}
 	policy_each_user(policy, 0, count_user, &n);
-	CU_ASSERT(n > 0 && n <= 4096 + 1);
-	CU_ASSERT_EQUAL(rig_user(policy, "blocker").queued, 1);
-	CU_ASSERT_EQUAL(rig_user(policy, name).queued, 0);
-	policy_remove(policy, &blocker);
+	return n;
+}
+
+/* Users who are gone are forgotten but for a bounded number, whatever names are
+ * invented, also when they are only refused or were all there at once; who is
+ * there is never forgotten. */
+static void user_objects_are_bounded(void)
+{
+	enum { NAMES = 10000, KEPT = 4096 };
+	static struct policy_request requests[NAMES];
+	static char names[NAMES][16];
+	struct policy_model model = {.pattern = "m", .tokens_per_minute = 100};
+	struct policy_config config = rig_config();
+	struct policy *policy;
+
+	config.models = &model;
+	config.n_models = 1;
+	policy = rig_create(&config);
+	for (int i = 0; i < NAMES; i++) {
+		(void)snprintf(names[i], sizeof(names[i]), "%d", i);
+		requests[i] = rig_request(names[i]);
+		requests[i].app = names[i];
+		requests[i].input_tokens = 101;
+		CU_ASSERT_EQUAL(
+			rig_enqueue(policy, &requests[i], 0), POLICY_TOO_LARGE);
+	}
+	CU_ASSERT_EQUAL(count_users(policy), KEPT);
+	for (int i = 0; i < NAMES; i++) {
+		requests[i].input_tokens = 1;
+		CU_ASSERT_EQUAL(
+			rig_enqueue(policy, &requests[i], 0), POLICY_ACCEPTED);
+	}
+	CU_ASSERT_EQUAL(rig_host(policy, 0).users, NAMES);
+	for (int i = 1; i < NAMES; i++)
+		policy_remove(policy, &requests[i]);
+	CU_ASSERT_EQUAL(count_users(policy), KEPT + 1);
+	CU_ASSERT_EQUAL(rig_user(policy, "0").queued, 1);
+	policy_remove(policy, &requests[0]);
+	CU_ASSERT_EQUAL(count_users(policy), KEPT);
 	policy_free(policy);
 }
 
@@ -663,4 +712,5 @@ SUITE("policy_limits", T(concurrency_holds_at_each_level),
 	T(a_reload_keeps_what_is_counted), T(what_became_too_large_still_goes),
 	T(restored_starts_count), T(restored_tokens_refill),
 	T(unreadable_state_counts_as_full),
-	T(restored_requests_run_above_the_limits), T(user_objects_are_bounded))
+	T(restored_requests_run_above_the_limits), T(waits_are_predicted),
+	T(user_objects_are_bounded))

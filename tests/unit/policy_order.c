@@ -159,9 +159,7 @@ static void reservations_count_until_settled(void)
 	policy_free(policy);
 }
 
-/* Who was idle while others were served does not have it to catch up: from its
- * return on it shares evenly. */
-static void idleness_earns_no_credit(void)
+static void share_after_idleness(const char *app)
 {
 	struct policy *policy = create(1);
 	struct policy_request a[MANY], b[10];
@@ -175,6 +173,7 @@ static void idleness_earns_no_credit(void)
 		expect_next(policy, &a[i], 0);
 	for (int i = 0; i < 10; i++) {
 		b[i] = rig_request("b");
+		b[i].app = app;
 		enqueue(policy, &b[i], 1);
 	}
 	for (int i = 0; i < 10; i++) {
@@ -189,6 +188,14 @@ static void idleness_earns_no_credit(void)
 	for (int i = 0; i < 10; i++)
 		rig_drop(policy, &b[i], 2);
 	policy_free(policy);
+}
+
+/* Who was idle while others were served does not have it to catch up: from its
+ * return on it shares evenly, user or application. */
+static void idleness_earns_no_credit(void)
+{
+	share_after_idleness("app");
+	share_after_idleness("second");
 }
 
 /* A user at its cap is passed over, and has earned nothing by it afterwards. */
@@ -514,39 +521,86 @@ static void lanes_take_turns(void)
 	policy_free(policy);
 }
 
-/* The oldest of the queue is known through ageing, retries and removals. */
+/* The oldest of the queue is known through ageing, retries and removals, also
+ * when a retry comes back between older and younger ones. */
 static void the_oldest_is_known(void)
 {
+	struct policy_model model = {.pattern = "m-1", .max_concurrent = 1};
 	struct policy_config config = rig_config();
-	struct policy_request blocker, one, two, three;
+	struct policy_request blocker = rig_request("x"),
+			      stuck = rig_request("x"), old = rig_request("a"),
+			      young = rig_request("b"),
+			      later = rig_request("b"),
+			      batch = rig_request("c");
 	struct policy *policy;
 
-	config.max_concurrent = 1;
-	config.age_after_ns = 10 * RIG_S;
+	config.models = &model;
+	config.n_models = 1;
+	config.max_concurrent = 2;
+	config.age_after_ns = 100 * RIG_S;
 	policy = rig_create(&config);
-	blocker = rig_request("x");
-	one = of_class("u", POLICY_BATCH);
-	two = of_class("u", POLICY_NORMAL);
-	three = of_class("u", POLICY_INTERACTIVE);
-	rig_run(policy, &blocker, RIG_S);
-	enqueue(policy, &one, 2 * RIG_S);
-	enqueue(policy, &two, 3 * RIG_S);
-	enqueue(policy, &three, 4 * RIG_S);
-	CU_ASSERT_EQUAL(rig_host(policy, 0).oldest_enqueued_ns, 2 * RIG_S);
-	CU_ASSERT_PTR_NULL(rig_admit(policy, 15 * RIG_S));
-	CU_ASSERT_EQUAL(rig_host(policy, 0).oldest_enqueued_ns, 2 * RIG_S);
+	blocker.model_id = stuck.model_id = "m-1";
+	batch.class = POLICY_BATCH;
+	rig_run(policy, &blocker, 1 * RIG_S);
+	enqueue(policy, &stuck, 2 * RIG_S);
+	rig_run(policy, &old, 3 * RIG_S);
+	enqueue(policy, &young, 4 * RIG_S);
 	CU_ASSERT_TRUE(policy_retry(
-		policy, &blocker, POLICY_FAIL_TRANSIENT, 0, 15 * RIG_S));
-	CU_ASSERT_PTR_NOT_NULL(rig_admit(policy, 16 * RIG_S));
-	CU_ASSERT_EQUAL(rig_host(policy, 0).oldest_enqueued_ns,
-		blocker.state == POLICY_QUEUED ? RIG_S : 2 * RIG_S);
-	rig_drop(policy, &blocker, 16 * RIG_S);
-	rig_drop(policy, &one, 16 * RIG_S);
-	CU_ASSERT(rig_host(policy, 0).oldest_enqueued_ns >= 3 * RIG_S);
-	rig_drop(policy, &two, 16 * RIG_S);
-	rig_drop(policy, &three, 16 * RIG_S);
+		policy, &old, POLICY_FAIL_TRANSIENT, 10 * RIG_S, 5 * RIG_S));
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 5 * RIG_S), &young);
+	enqueue(policy, &batch, 6 * RIG_S);
+	enqueue(policy, &later, 7 * RIG_S);
+	CU_ASSERT_PTR_NULL(rig_admit(policy, 20 * RIG_S));
+	CU_ASSERT_EQUAL(old.state, POLICY_QUEUED);
+	CU_ASSERT_EQUAL(rig_host(policy, 0).oldest_enqueued_ns, 2 * RIG_S);
+	CU_ASSERT_PTR_NULL(rig_admit(policy, 120 * RIG_S));
+	CU_ASSERT_EQUAL(rig_host(policy, 0).oldest_enqueued_ns, 2 * RIG_S);
+	policy_remove(policy, &stuck);
+	CU_ASSERT_EQUAL(rig_host(policy, 0).oldest_enqueued_ns, 3 * RIG_S);
+	policy_remove(policy, &old);
+	CU_ASSERT_EQUAL(rig_host(policy, 0).oldest_enqueued_ns, 6 * RIG_S);
+	policy_remove(policy, &batch);
+	CU_ASSERT_EQUAL(rig_host(policy, 0).oldest_enqueued_ns, 7 * RIG_S);
+	policy_remove(policy, &later);
 	CU_ASSERT_EQUAL(rig_host(policy, 0).oldest_enqueued_ns, 0);
+	rig_done(policy, &blocker, 120 * RIG_S);
+	rig_done(policy, &young, 120 * RIG_S);
 	policy_free(policy);
+}
+
+/* What one took while nobody else wanted it is not held against it: users, or
+ * applications, that meet at an empty queue share evenly from there. */
+static void taking_what_is_free_costs_nothing_later(void)
+{
+	for (int is_two_apps = 0; is_two_apps < 2; is_two_apps++) {
+		struct policy *policy = create(1);
+		struct policy_request a[10], b[10];
+		int n_a = 0;
+
+		for (int i = 0; i < 10; i++) {
+			a[i] = rig_request("a");
+			b[i] = rig_request("b");
+			b[i].app = is_two_apps ? "second" : "app";
+			rig_run(policy, &a[i], 0);
+			rig_done(policy, &a[i], 0);
+		}
+		for (int i = 0; i < 10; i++)
+			enqueue(policy, &b[i], 1);
+		for (int i = 0; i < 10; i++)
+			enqueue(policy, &a[i], 1);
+		for (int i = 0; i < 10; i++) {
+			struct policy_request *next = rig_admit(policy, 1);
+
+			n_a += next->user[0] == 'a';
+			rig_done(policy, next, 1);
+		}
+		CU_ASSERT_EQUAL(n_a, 5);
+		for (int i = 0; i < 10; i++) {
+			rig_drop(policy, &a[i], 2);
+			rig_drop(policy, &b[i], 2);
+		}
+		policy_free(policy);
+	}
 }
 
 /* ------------------------------------------------------------ fairness */
@@ -712,4 +766,5 @@ SUITE("policy_order", T(classes_are_strict), T(arrival_decides_at_last),
 	T(a_large_request_is_not_starved), T(waiting_raises_the_class),
 	T(batch_leaves_room), T(a_lane_has_its_batch_share),
 	T(lanes_take_turns), T(the_oldest_is_known),
+	T(taking_what_is_free_costs_nothing_later),
 	T(the_backlogged_are_served_alike))

@@ -319,7 +319,7 @@ static void backing_off_can_end(void)
 
 /* ------------------------------------------------------------ the gate */
 
-static char names[TEN][8];
+static char names[TEN][16];
 
 /* Ten users, each with one request in flight at time 0. */
 static void run_ten(struct policy *policy, struct policy_request *requests)
