@@ -76,7 +76,7 @@ static int lock_file(
 	return rc;
 }
 
-int lock_take(const char *name, const char *runtime_dir, bool replace,
+int lock_take(const char *name, const char *socket_path, bool replace,
 	struct lock *ret_lock, pid_t *ret_holder, char *ret_path, size_t bytes)
 {
 	struct lock lock = {-1, -1};
@@ -88,7 +88,7 @@ int lock_take(const char *name, const char *runtime_dir, bool replace,
 	rc = lock_file(ret_path, replace, &lock.board_fd, ret_holder);
 	if (rc < 0)
 		return rc;
-	(void)snprintf(ret_path, bytes, "%s/%s.lock", runtime_dir, name);
+	(void)snprintf(ret_path, bytes, "%s.lock", socket_path);
 	rc = lock_file(ret_path, replace, &lock.socket_fd, ret_holder);
 	if (rc < 0) {
 		lock_fini(&lock);

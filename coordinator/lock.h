@@ -1,6 +1,6 @@
 /*
- * One rgovd a name: a lock on a file beside the board and one in the socket's
- * directory, held as long as the process lives.  Nothing to clean up after a
+ * One rgovd a name: a lock on a file beside the board and one beside the
+ * socket, held as long as the process lives.  Nothing to clean up after a
  * death, and never stolen.
  */
 #ifndef COORDINATOR_LOCK_H
@@ -20,7 +20,7 @@ struct lock {
  * With `replace` the holder is sent SIGTERM first, and waited for (10 s), then
  * SIGKILL.
  */
-int lock_take(const char *name, const char *runtime_dir, bool replace,
+int lock_take(const char *name, const char *socket_path, bool replace,
 	struct lock *ret_lock, pid_t *ret_holder, char *ret_path, size_t bytes);
 void lock_fini(struct lock *lock);
 

@@ -322,9 +322,8 @@ static int take_lock(struct rgovd *rgovd)
 	if (mkdir(config->runtime_dir, 0755) != 0 && errno != EEXIST)
 		return complain("cannot make the runtime directory",
 			config->runtime_dir, errno, EX_CANTCREAT);
-	rc = lock_take(config->name, config->runtime_dir,
-		rgovd->options.replace, &rgovd->lock, &holder, path,
-		sizeof(path));
+	rc = lock_take(config->name, config->socket, rgovd->options.replace,
+		&rgovd->lock, &holder, path, sizeof(path));
 	if (rc == -EBUSY) {
 		LOG(LOG_ERROR, "rgovd.start",
 			"another rgovd of this name runs; stop it, or start "

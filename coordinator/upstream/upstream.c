@@ -39,13 +39,12 @@ struct upstream {
 
 static void free_spares(struct upstream *upstream)
 {
-	struct upstream_exchange *exchange, *next;
+	while (upstream->spare != NULL) {
+		struct upstream_exchange *exchange = upstream->spare;
 
-	LL_FOREACH_SAFE(upstream->spare, exchange, next)
-	{
+		LL_DELETE(upstream->spare, exchange);
 		exchange_free(exchange);
 	}
-	upstream->spare = NULL;
 	upstream->spare_count = 0;
 }
 
@@ -195,21 +194,26 @@ static void on_no_credentials(struct loop_timer *timer, uint64_t now_ns)
 	end_call(exchange, &result);
 }
 
-/* UNTESTED: libcurl found no memory.  What runs is lost; a new multi handle
- * serves what comes. */
+/*
+ * UNTESTED: libcurl found no memory.  What runs is lost; a new multi handle
+ * serves what comes, also what the done() of those starts: hence the count.
+ */
 static void on_broken(void *owner)
 {
 	struct upstream *upstream = owner;
-	struct upstream_exchange *exchange, *next, *lost = upstream->running;
+	struct upstream_exchange *exchange;
 	struct upstream_result result;
+	unsigned int lost = 0;
 
-	DL_FOREACH_SAFE (lost, exchange, next)
-		if (exchange->added) {
+	DL_FOREACH (upstream->running, exchange) {
+		if (exchange->added)
 			http_remove(&upstream->http, exchange->easy);
-			exchange->added = false;
-		}
+		exchange->added = false;
+		lost++;
+	}
 	(void)http_reopen(&upstream->http);
-	while ((exchange = upstream->running) != NULL) {
+	for (; lost > 0 && upstream->running != NULL; lost--) {
+		exchange = upstream->running;
 		result_init(&result);
 		exchange_fail(&result,
 			exchange->started ? UPSTREAM_AMBIGUOUS
