@@ -20,7 +20,7 @@ def body_of(user, i):
         "max_tokens": 400,
         "messages": [{"role": "user",
                       "content": f"Summarise.\n\nsection {i} of {user}"}],
-    }).encode()
+    }, separators=(",", ":")).encode()
 
 
 def visit(web, user):

@@ -68,12 +68,11 @@ FAULTS = (
     ("403", 403, ("AccessDeniedException",), 1),
     ("404", 404, ("ResourceNotFoundException",), 1),
     ("200-error", 200, ("UnknownOperationException",), 1),
-    ("reset", 0, ("ConnectionReset", "ConnectionLost", "ReceiveFailed",
-                  "Ambiguous", "Reset"), None),
+    ("reset", 0, ("ConnectionReset",), None),
     ("truncated", 200, ("Truncated",), None),
-    ("garbage", 0, ("Garbage", "BadAnswer", "ProtocolError", "NotHttp"), None),
+    ("garbage", 0, ("BadResponse",), None),
     ("hang", 0, ("ReadTimeout",), None),
-    ("slow-headers", 0, ("ReadTimeout",), None),
+    ("slow-headers:5", 0, ("ReadTimeout",), None),
 )
 
 
@@ -83,13 +82,13 @@ def every_answer_is_typed():
     after every single one of them."""
     flags = []
     for kind, *_ in FAULTS:
-        flags += ["--fault-model", f"bad.{kind}={kind}"]
+        flags += ["--fault-model", f"bad.{kind.split(':')[0]}={kind}"]
     failures = []
     with Sim(extra=flags) as sim, \
             Rgovd(limits(rpm=10000, concurrency=10) + QUICK
                   + upstream(sim.url)) as rgovd:
         for kind, status, codes, attempts in FAULTS:
-            bad, good = ask(rgovd, f"bad.{kind}", "good")
+            bad, good = ask(rgovd, f"bad.{kind.split(':')[0]}", "good")
             try:
                 expect(bad, kind, status, codes, attempts)
                 equal(good["type"], "Reply", f"the healthy model after {kind}")
@@ -124,7 +123,7 @@ def a_throttle_now_and_then_is_not_seen():
                   sim=sim) as rgovd:
         results = ask(rgovd, *["good"] * 20)
         equal({r["type"] for r in results}, {"Reply"}, "results")
-        check(sim.report()["throttled"] > 0, "there were throttles")
+        check(sim.report()["faults"] > 0, "there were throttles")
 
 
 @checks.test
@@ -141,7 +140,7 @@ def nobody_listens():
 def the_host_name_is_unknown():
     with Rgovd(QUICK + upstream("https://bedrock.invalid")) as rgovd:
         expect(ask(rgovd, "m")[0], "no such host", 0,
-               ("ConnectFailed", "ResolveFailed", "NameNotFound"))
+               ("ResolveFailed",))
 
 
 def certificate(folder, names):

@@ -20,7 +20,7 @@ BODY = (b'{"anthropic_version":"bedrock-2023-05-31","max_tokens":5,'
         b'"messages":[{"role":"user","content":"Hello"}]}')
 MODELS = ("anthropic.claude-sonnet-4-20250514-v1:0", "us.amazon.nova-pro-v1:0",
           "arn:aws:bedrock:us-east-1:123456789012:inference-profile/a.b-c_d",
-          "a~b(c)'d*!$&+,;=@ e")
+          "vendor.model_x-1.0:2/3")
 
 
 def need_botocore():

@@ -415,7 +415,7 @@ def limits(rpm=30, concurrency=3, per_user=2, minute=4.0, guard=0.3):
     machine may delay a request between its stamp and its arrival."""
     return f"""requests_per_minute = {rpm}
 max_concurrent_requests = {concurrency}
-max_requests_per_user = {per_user}
+max_requests_per_user = {min(per_user, concurrency)}
 quota_window = "{minute * 1000:g}ms"
 guard = "{guard * 1000:g}ms"
 """
