@@ -16,14 +16,18 @@ struct end {
 	int fd, peer;
 	int calls;
 	unsigned int seen;
-	bool drain;          /* read what is there */
-	struct end *unwatch; /* in the callback */
-	bool close_it;       /* the one just unwatched */
+	bool drain;            /* read what is there */
+	struct end *unwatch;   /* in the callback */
+	bool close_it;         /* the one just unwatched */
+	struct end *watch_new; /* after that, in the callback */
 };
+
+static void watch_end(struct end *end, unsigned int events);
 
 static void on_ready(struct loop_watch *watch, unsigned int events)
 {
 	struct end *end = watch->owner;
+	struct end *new = end->watch_new;
 	struct end *other = end->unwatch;
 	char bytes[64];
 
@@ -31,15 +35,16 @@ static void on_ready(struct loop_watch *watch, unsigned int events)
 	end->seen |= events;
 	if (end->drain)
 		(void)!read(end->fd, bytes, sizeof(bytes));
-	end->unwatch = NULL;
-	if (other == NULL)
-		return;
-	loop_unwatch(loop, &other->watch);
-	if (other->close_it) {
+	end->unwatch = end->watch_new = NULL;
+	if (other != NULL)
+		loop_unwatch(loop, &other->watch);
+	if (other != NULL && other->close_it) {
 		close(other->fd);
 		/* Whoever still looked at it would trip over this. */
 		memset(&other->watch, 0xa5, sizeof(other->watch));
 	}
+	if (new != NULL)
+		watch_end(new, LOOP_READ);
 }
 
 static void open_end(struct end *end)
@@ -228,6 +233,26 @@ static void changes_its_mind(void)
 }
 ENGINES(changes_its_mind)
 
+/* A change of wishes when news are on the way already: told once a step. */
+static void changes_late(void)
+{
+	struct end a;
+
+	open_end(&a);
+	watch_end(&a, LOOP_READ);
+	CU_ASSERT_EQUAL(step_now(), 0);
+	send_byte(&a);
+	CU_ASSERT_EQUAL(
+		loop_watch_change(loop, &a.watch, LOOP_READ | LOOP_WRITE), 0);
+	for (int i = 1; i <= 4; i++) {
+		STEP_UNTIL(a.calls >= i);
+		CU_ASSERT_EQUAL(a.calls, i);
+	}
+	CU_ASSERT_EQUAL(a.seen, LOOP_READ | LOOP_WRITE);
+	close_end(&a);
+}
+ENGINES(changes_late)
+
 /* A callback may end its own watch and close the descriptor. */
 static void unwatches_itself(void)
 {
@@ -275,6 +300,40 @@ static void unwatches_another(void)
 	}
 }
 ENGINES(unwatches_another)
+
+/* A watch that begins where another one has just ended hears nothing of what
+ * was on its way to that one. */
+static void hears_only_its_own(void)
+{
+	for (int variant = 0; variant < 4; variant++) {
+		bool in_callback = variant & 1;
+		struct end a, b, first;
+
+		open_end(&a);
+		open_end(&b);
+		open_end(&first);
+		first.watch_new = &b;
+		first.drain = true;
+		watch_end(&first, LOOP_READ);
+		watch_end(&a, LOOP_READ);
+		CU_ASSERT_EQUAL(step_now(), 0);
+		if (variant & 2)
+			send_byte(&a);
+		send_byte(&first);
+		send_byte(&a);
+		if (in_callback)
+			first.unwatch = &a;
+		else
+			loop_unwatch(loop, &a.watch);
+		STEP_UNTIL(first.calls > 0);
+		CU_ASSERT_EQUAL(step_now(), 0);
+		CU_ASSERT_EQUAL(b.calls, 0);
+		close_end(&a);
+		close_end(&b);
+		close_end(&first);
+	}
+}
+ENGINES(hears_only_its_own)
 
 /* The number of a closed descriptor comes back at once, for another file: the
  * news of the old one do not reach the new watch, its own do. */
@@ -539,7 +598,8 @@ ENGINES(idles)
 SUITE("loop_watch", BOTH(tells_what_is_readable), BOTH(repeats_while_ready),
 	BOTH(tells_what_is_writable), BOTH(tells_both_at_once),
 	BOTH(tells_a_hangup), BOTH(pauses_and_resumes), BOTH(begins_paused),
-	BOTH(changes_its_mind), BOTH(unwatches_itself), BOTH(unwatches_another),
+	BOTH(changes_its_mind), BOTH(changes_late), BOTH(unwatches_itself),
+	BOTH(unwatches_another), BOTH(hears_only_its_own),
 	BOTH(reuses_a_number), BOTH(forgets_between_steps),
 	BOTH(lets_go_of_the_file), BOTH(refuses_bad_descriptors),
 	BOTH(many_at_once), BOTH(wakes), BOTH(survives_signals),

@@ -277,67 +277,67 @@ static void say_and_end(struct server_connection *connection)
 		server_reset(connection);
 }
 
+static const struct {
+	const char *said;
+	bool reset;
+	enum upstream_outcome outcome;
+	const char *code;
+	int status;
+} answers[] = {
+	{"", false, UPSTREAM_AMBIGUOUS, "ConnectionReset", 0},
+	{"", true, UPSTREAM_AMBIGUOUS, "ConnectionReset", 0},
+	{OK_HEAD "Content-Length: 100\r\n\r\n{\"a\":", false,
+		UPSTREAM_AMBIGUOUS, "Truncated", 200},
+	{OK_HEAD "Content-Length: 100\r\n\r\n{\"a\":", true, UPSTREAM_AMBIGUOUS,
+		"Truncated", 200},
+	{OK_HEAD "Content-Length: 100\r\n\r\n", false, UPSTREAM_AMBIGUOUS,
+		"Truncated", 200},
+	{OK_HEAD "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"a\"", false,
+		UPSTREAM_AMBIGUOUS, "Truncated", 200},
+	{OK_HEAD "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", false,
+		UPSTREAM_AMBIGUOUS, "Truncated", 200},
+	{OK_HEAD "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", false,
+		UPSTREAM_AMBIGUOUS, "Truncated", 200},
+	{"HTTP/1.1 200 OK\r\nContent-Ty", false, UPSTREAM_AMBIGUOUS,
+		"Truncated", 200},
+	{"HTTP/1.1 200 OK\r\nContent-Ty", true, UPSTREAM_AMBIGUOUS, "Truncated",
+		200},
+	{"HTTP/1.1 100 Continue\r\n\r\n", false, UPSTREAM_AMBIGUOUS,
+		"Truncated", 100},
+	{"garbage from somewhere\r\nelse\r\n\r\n", false, UPSTREAM_AMBIGUOUS,
+		"BadResponse", 0},
+	{"\r\n\r\n", false, UPSTREAM_AMBIGUOUS, "BadResponse", 0},
+	{OK_HEAD "Content-Length: 9\r\n\r\nnot json!", false,
+		UPSTREAM_AMBIGUOUS, "BadResponse", 200},
+	{OK_HEAD "Content-Length: 0\r\n\r\n", false, UPSTREAM_AMBIGUOUS,
+		"BadResponse", 200},
+	{"HTTP/1.1 429 Too Many Requests\r\nx-amzn-ErrorType: "
+	 "ThrottlingException\r\nContent-Length: 100\r\n\r\n{\"mess",
+		true, UPSTREAM_THROTTLED, "ThrottlingException", 429},
+	{"HTTP/1.1 503 Service Unavailable\r\nContent-Length: "
+	 "0\r\n\r\n",
+		false, UPSTREAM_TRANSIENT, NULL, 503},
+	{"HTTP/1.1 400 Bad Request\r\nx-amzn-ErrorType: "
+	 "ValidationException:http://x/\r\nContent-Length: 16\r\n\r\n"
+	 "{\"message\":\"no\"}",
+		false, UPSTREAM_REFUSED, "ValidationException", 400},
+};
+
 /* Broken answers, each with its end and code: whatever was sent counts as
  * perhaps performed, but for errors whose head is complete. */
 static void broken_answers(void)
 {
-	static const struct {
-		const char *said;
-		bool reset;
-		enum upstream_outcome outcome;
-		const char *code;
-		int status;
-	} cases[] = {
-		{"", false, UPSTREAM_AMBIGUOUS, "ConnectionReset", 0},
-		{"", true, UPSTREAM_AMBIGUOUS, "ConnectionReset", 0},
-		{OK_HEAD "Content-Length: 100\r\n\r\n{\"a\":", false,
-			UPSTREAM_AMBIGUOUS, "Truncated", 200},
-		{OK_HEAD "Content-Length: 100\r\n\r\n{\"a\":", true,
-			UPSTREAM_AMBIGUOUS, "Truncated", 200},
-		{OK_HEAD "Content-Length: 100\r\n\r\n", false,
-			UPSTREAM_AMBIGUOUS, "Truncated", 200},
-		{OK_HEAD "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"a\"", false,
-			UPSTREAM_AMBIGUOUS, "Truncated", 200},
-		{OK_HEAD "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", false,
-			UPSTREAM_AMBIGUOUS, "Truncated", 200},
-		{OK_HEAD "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", false,
-			UPSTREAM_AMBIGUOUS, "Truncated", 200},
-		{"HTTP/1.1 200 OK\r\nContent-Ty", false, UPSTREAM_AMBIGUOUS,
-			"Truncated", 200},
-		{"HTTP/1.1 200 OK\r\nContent-Ty", true, UPSTREAM_AMBIGUOUS,
-			"Truncated", 200},
-		{"HTTP/1.1 100 Continue\r\n\r\n", false, UPSTREAM_AMBIGUOUS,
-			"Truncated", 100},
-		{"garbage from somewhere\r\nelse\r\n\r\n", false,
-			UPSTREAM_AMBIGUOUS, "BadResponse", 0},
-		{"\r\n\r\n", false, UPSTREAM_AMBIGUOUS, "BadResponse", 0},
-		{OK_HEAD "Content-Length: 9\r\n\r\nnot json!", false,
-			UPSTREAM_AMBIGUOUS, "BadResponse", 200},
-		{OK_HEAD "Content-Length: 0\r\n\r\n", false, UPSTREAM_AMBIGUOUS,
-			"BadResponse", 200},
-		{"HTTP/1.1 429 Too Many Requests\r\nx-amzn-ErrorType: "
-		 "ThrottlingException\r\nContent-Length: 100\r\n\r\n{\"mess",
-			true, UPSTREAM_THROTTLED, "ThrottlingException", 429},
-		{"HTTP/1.1 503 Service Unavailable\r\nContent-Length: "
-		 "0\r\n\r\n",
-			false, UPSTREAM_TRANSIENT, NULL, 503},
-		{"HTTP/1.1 400 Bad Request\r\nx-amzn-ErrorType: "
-		 "ValidationException:http://x/\r\nContent-Length: 16\r\n\r\n"
-		 "{\"message\":\"no\"}",
-			false, UPSTREAM_REFUSED, "ValidationException", 400},
-	};
-
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
 		struct attempt a;
 
-		said = cases[i].said;
-		then_reset = cases[i].reset;
+		said = answers[i].said;
+		then_reset = answers[i].reset;
 		begin(say_and_end);
 		perform(&a);
-		if (cases[i].code != NULL)
-			expect(&a, cases[i].outcome, cases[i].code);
-		CU_ASSERT_EQUAL(a.result.outcome, cases[i].outcome);
-		CU_ASSERT_EQUAL(a.result.http_status, cases[i].status);
+		if (answers[i].code != NULL)
+			expect(&a, answers[i].outcome, answers[i].code);
+		CU_ASSERT_EQUAL(a.result.outcome, answers[i].outcome);
+		CU_ASSERT_EQUAL(a.result.http_status, answers[i].status);
 		CU_ASSERT(a.result.message[0] != '\0');
 		CU_ASSERT_EQUAL(a.started, 1);
 		CU_ASSERT_EQUAL(atomic_load(&server.requests), 1);
@@ -501,6 +501,42 @@ static void no_resend(void)
 }
 ENGINES(no_resend)
 
+/* Answers the first request of the first two connections, reads the second and
+ * is gone; all others it answers. */
+static void gone_at_all_seconds(struct server_connection *connection)
+{
+	int most = connection->number <= 2 ? 1 : INT32_MAX;
+
+	for (int i = 0; i < most; i++) {
+		if (!server_read_request(connection))
+			return;
+		server_send(connection, OK_HEAD "Content-Length: 2\r\n\r\n{}");
+	}
+	server_read_request(connection);
+}
+
+/* Nor is it sent again over another connection of the pool. */
+static void no_resend_over_another(void)
+{
+	struct attempt a, b;
+
+	begin(gone_at_all_seconds);
+	attempt_init(&a);
+	attempt_init(&b);
+	start(&a);
+	start(&b);
+	STEP_UNTIL(a.done && b.done);
+	CU_ASSERT_EQUAL_FATAL(atomic_load(&server.connection_count), 2);
+	perform(&a);
+	expect(&a, UPSTREAM_AMBIGUOUS, "ConnectionReset");
+	CU_ASSERT_EQUAL(atomic_load(&server.heads), 3);
+	perform(&a);
+	CU_ASSERT_EQUAL(atomic_load(&server.heads), 4);
+	CU_ASSERT(atomic_load(&server.connection_count) <= 3);
+	end();
+}
+ENGINES(no_resend_over_another)
+
 /* Failures of many calls at once, of every kind, leave the upstream whole. */
 static void survives_a_storm(void)
 {
@@ -536,4 +572,5 @@ SUITE("upstream_failures", BOTH(connection_refused), BOTH(unknown_host),
 	BOTH(aborts_while_resolving), BOTH(connect_times_out), BOTH(no_tls),
 	BOTH(too_late), BOTH(read_times_out), BOTH(deadline_passes),
 	BOTH(slow_upload), BOTH(broken_answers), BOTH(endless_heads),
-	BOTH(too_large), BOTH(no_resend), BOTH(survives_a_storm))
+	BOTH(too_large), BOTH(no_resend), BOTH(no_resend_over_another),
+	BOTH(survives_a_storm))

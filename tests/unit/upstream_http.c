@@ -116,7 +116,7 @@ static void many_at_once(void)
 		for (int i = 0; i < MANY; i++) {
 			attempt_init(&attempts[i]);
 			attempts[i].call.body = block;
-			attempts[i].call.body_bytes = (size_t)(i * 997);
+			attempts[i].call.body_bytes = (size_t)i * 997;
 			start(&attempts[i]);
 		}
 		for (int i = 0; i < MANY; i++)
