@@ -86,15 +86,16 @@ static int submit_and_look(
  */
 static int submit(struct exchange *exchange, uint64_t wait_ms, int *ret_rc)
 {
+	PyThreadState *thread;
 	double until_s = 0;
 	bool out;
 	int rc;
 
 	for (;;) {
-		Py_BEGIN_ALLOW_THREADS rc =
-			submit_and_look(exchange, wait_ms, &out);
-		Py_END_ALLOW_THREADS if (out)
-		{
+		thread = PyEval_SaveThread();
+		rc = submit_and_look(exchange, wait_ms, &out);
+		PyEval_RestoreThread(thread);
+		if (out) {
 			*ret_rc = rc;
 			return 0;
 		}
@@ -120,6 +121,7 @@ static void give_up(struct exchange *exchange)
  * nothing is left of the request. */
 static int submit_and_wait(struct exchange *exchange)
 {
+	PyThreadState *thread;
 	int rc;
 
 	if (submit(exchange, WAIT_SLICE_MS, &rc) < 0)
@@ -129,9 +131,10 @@ static int submit_and_wait(struct exchange *exchange)
 			give_up(exchange);
 			return -1;
 		}
-		Py_BEGIN_ALLOW_THREADS rc = rgov_wait(exchange->gov,
-			&exchange->ticket, WAIT_SLICE_MS, &exchange->reply);
-		Py_END_ALLOW_THREADS
+		thread = PyEval_SaveThread();
+		rc = rgov_wait(exchange->gov, &exchange->ticket, WAIT_SLICE_MS,
+			&exchange->reply);
+		PyEval_RestoreThread(thread);
 	}
 	if (rc < 0) {
 		(void)raise_failure(exchange, rc);

@@ -36,12 +36,14 @@ struct rgov *handle_claim(struct handle_object *handle, pid_t *ret_pid)
 static void close_unused(struct handle_object *handle)
 {
 	struct rgov *gov = handle->gov;
+	PyThreadState *thread;
 
 	if (!handle->closing || handle->users > 0 || gov == NULL)
 		return;
 	handle->gov = NULL;
-	Py_BEGIN_ALLOW_THREADS rgov_close(gov);
-	Py_END_ALLOW_THREADS
+	thread = PyEval_SaveThread();
+	rgov_close(gov);
+	PyEval_RestoreThread(thread);
 }
 
 void handle_release(struct handle_object *handle, pid_t pid)
@@ -175,6 +177,7 @@ PyDoc_STRVAR(dispatch_doc,
 
 static PyObject *handle_dispatch(PyObject *self, PyObject *unused)
 {
+	PyThreadState *thread;
 	struct rgov *gov;
 	pid_t pid;
 	int rc;
@@ -183,8 +186,10 @@ static PyObject *handle_dispatch(PyObject *self, PyObject *unused)
 	gov = handle_claim(handle_of(self), &pid);
 	if (gov == NULL)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS rc = rgov_dispatch(gov);
-	Py_END_ALLOW_THREADS handle_release(handle_of(self), pid);
+	thread = PyEval_SaveThread();
+	rc = rgov_dispatch(gov);
+	PyEval_RestoreThread(thread);
+	handle_release(handle_of(self), pid);
 	if (rc >= 0)
 		return PyLong_FromLong(DISPATCHED);
 	return PyLong_FromLong(rc == -ESTALE || rc == -ENOTCONN
@@ -227,6 +232,7 @@ static PyObject *stats_dict(const struct rgov_stats *stats)
 static PyObject *handle_stats(PyObject *self, PyObject *unused)
 {
 	struct rgov_stats stats = {.size = sizeof(stats)};
+	PyThreadState *thread;
 	PyObject *result;
 	struct rgov *gov;
 	pid_t pid;
@@ -236,10 +242,11 @@ static PyObject *handle_stats(PyObject *self, PyObject *unused)
 	gov = handle_claim(handle_of(self), &pid);
 	if (gov == NULL)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS rc = rgov_stats(gov, &stats);
-	Py_END_ALLOW_THREADS result =
-		rc == 0 ? stats_dict(&stats)
-			: answer_raise(ext_state_of(self), rc, NULL, NULL);
+	thread = PyEval_SaveThread();
+	rc = rgov_stats(gov, &stats);
+	PyEval_RestoreThread(thread);
+	result = rc == 0 ? stats_dict(&stats)
+			 : answer_raise(ext_state_of(self), rc, NULL, NULL);
 	handle_release(handle_of(self), pid);
 	return result;
 }
