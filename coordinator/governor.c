@@ -544,14 +544,13 @@ static struct request_attempt *prepare_attempt(
 	return attempt;
 }
 
-static void abandon_start(struct request *request, enum shm_result result)
+/* It was admitted, and nothing of it went out. */
+static void abandon_start(
+	struct request *request, enum shm_result result, const char *message)
 {
 	policy_finish(request->governor->policy, &request->policy,
 		POLICY_UNUSED, NULL, loop_now_ns());
-	finish_plainly(request, result,
-		result == SHM_BODY_CHANGED
-			? "the body is not the one that was submitted"
-			: "rgovd has no memory for the call");
+	finish_plainly(request, result, message);
 }
 
 static void call(struct request *request, uint64_t now_ns)
@@ -559,16 +558,23 @@ static void call(struct request *request, uint64_t now_ns)
 	struct governor *governor = request->governor;
 	enum shm_result result = SHM_NO_MEMORY;
 	struct request_attempt *attempt = prepare_attempt(request, &result);
+	int rc;
 
 	if (attempt == NULL) {
-		abandon_start(request, result);
+		abandon_start(request, result,
+			result == SHM_BODY_CHANGED
+				? "the body is not the one that was submitted"
+				: "rgovd has no memory for the call");
 		return;
 	}
 	show_start(request, now_ns);
 	door_mark_issued(request->slot);
-	if (upstream_start(governor->upstream, &attempt->call) != 0) {
+	rc = upstream_start(governor->upstream, &attempt->call);
+	if (rc != 0) {
 		free(attempt);
-		abandon_start(request, SHM_NO_MEMORY);
+		abandon_start(request,
+			rc == -ENOMEM ? SHM_NO_MEMORY : SHM_UPSTREAM_FAILED,
+			strerrordesc_np(-rc));
 		return;
 	}
 	request->attempt = attempt;
@@ -685,22 +691,22 @@ static enum shm_result result_of(
 	case UPSTREAM_AMBIGUOUS:
 		return request->is_idempotent ? SHM_UPSTREAM_FAILED
 					      : SHM_AMBIGUOUS;
-	case UPSTREAM_TIMED_OUT:
-		return request->policy.deadline_ns <= loop_now_ns()
-			       ? SHM_DEADLINE
-			       : SHM_UPSTREAM_FAILED;
 	case UPSTREAM_REPLY_TOO_LARGE:
 		return SHM_REPLY_TOO_LARGE;
 	case UPSTREAM_ABORTED:
 		return SHM_CANCELLED;
 	case UPSTREAM_THROTTLED:
 	case UPSTREAM_THROTTLED_DAY:
+	case UPSTREAM_TIMED_OUT:
 	case UPSTREAM_TRANSIENT:
 	case UPSTREAM_REFUSED:
 		break;
 	}
-	return result->http_status > 0 ? SHM_UPSTREAM_ERROR
-				       : SHM_UPSTREAM_FAILED;
+	if (result->http_status > 0)
+		return SHM_UPSTREAM_ERROR;
+	return request->policy.deadline_ns <= loop_now_ns()
+		       ? SHM_DEADLINE
+		       : SHM_UPSTREAM_FAILED;
 }
 
 static enum policy_outcome outcome_of(
