@@ -331,9 +331,18 @@ class Governor:
             session.forget()
             session = None
         if not isinstance(session, kind):
+            self._end_sessions_of_closed_loops()
             session = kind(self._open(self._slots or _LOOP_SLOTS))
             self._sessions[loop] = session
         return session
+
+    def _end_sessions_of_closed_loops(self) -> None:
+        """asyncio.run() makes a loop each time: what it leaves is not waited for
+        until the garbage collector comes."""
+        for loop, session in list(self._sessions.items()):
+            if isinstance(session, AsyncioSession) and loop.is_closed():
+                session.handle.close()
+                self._sessions.pop(loop, None)
 
     # ------------------------------------------------------------ to look at
 
@@ -372,6 +381,7 @@ class Governor:
         return total
 
     def _live_sessions(self) -> list[LoopSession]:
+        self._end_sessions_of_closed_loops()
         pid = os.getpid()
         # A copy first: other threads add theirs at any moment.
         return [s for s in list(self._sessions.values()) if s.pid == pid]
