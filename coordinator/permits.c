@@ -77,16 +77,11 @@ void permit_end(struct request *request)
 /* A ghost's permit expires like any other. */
 static void forget_ghost_of(const struct request *request);
 
-void permit_finish(struct request *request, enum policy_outcome outcome,
-	const struct policy_usage *usage)
+static void count_end(struct governor *governor, enum policy_outcome outcome,
+	uint64_t held_ns)
 {
-	struct governor *governor = request->governor;
 	struct board_counters *counters = &governor->board.board->counters;
-	uint64_t now = loop_now_ns();
-	uint64_t held_ns = now - request->last_start_ns;
 
-	permit_end(request);
-	policy_finish(governor->policy, &request->policy, outcome, usage, now);
 	board_add(counters->ended_requests, 1);
 	board_add(counters->execution_time_ns, held_ns);
 	board_sample(&governor->board.board->host.execution, held_ns);
@@ -96,6 +91,19 @@ void permit_finish(struct request *request, enum policy_outcome outcome,
 		board_add(counters->cancelled_requests, 1);
 	else
 		board_add(counters->failed_requests, 1);
+}
+
+void permit_finish(struct request *request, enum policy_outcome outcome,
+	const struct policy_usage *usage)
+{
+	struct governor *governor = request->governor;
+	uint64_t now = loop_now_ns();
+
+	permit_end(request);
+	policy_finish(governor->policy, &request->policy, outcome, usage, now);
+	/* A ghost was counted by its predecessor. */
+	if (!request->is_ghost)
+		count_end(governor, outcome, now - request->last_start_ns);
 	show_request_gone(request);
 	show_host(governor, now);
 	show_soon(governor);
@@ -202,7 +210,7 @@ void ghost_add(struct governor *governor, const struct board_live *record,
 	request->number = ++governor->numbers;
 	request->accepted_ns = record->enqueued_ns;
 	request->first_start_ns = request->last_start_ns = record->started_ns;
-	request->is_started = true;
+	request->is_started = request->is_ghost = true;
 	request_move(request, REQUEST_PERMIT);
 	permit_begin(request, now_ns);
 	/* Not longer than its predecessor allowed. */

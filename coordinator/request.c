@@ -70,7 +70,9 @@ struct request *request_create(
 				     : UPSTREAM_INVOKE_MODEL;
 	request->is_idempotent = submission->is_idempotent;
 	request->live = REQUEST_NO_LIVE;
-	request->body_bytes = submission->body_bytes;
+	/* A permit has none, whatever its client says. */
+	request->body_bytes =
+		submission->kind == SHM_CALL ? submission->body_bytes : 0;
 	if (!copy_texts(request, submission)) {
 		request_free(request);
 		return NULL;

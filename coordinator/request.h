@@ -53,6 +53,7 @@ struct request {
 	bool is_idempotent;
 	bool was_issued;  /* upstream saw it, maybe under a predecessor */
 	bool is_started;  /* counted in started_requests */
+	bool is_ghost;    /* a permit of a predecessor, without a slot */
 	bool is_unwanted; /* cancelled while its body is read or it runs */
 	uint16_t live;    /* its record on the board; REQUEST_NO_LIVE */
 	uint32_t calls;   /* made upstream */
