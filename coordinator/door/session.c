@@ -86,7 +86,9 @@ static void *map_or_null(int fd, size_t bytes, int protection)
 {
 	void *base = mmap(NULL, bytes, protection, MAP_SHARED, fd, 0);
 
-	return base == MAP_FAILED ? NULL : base;
+	if (base == MAP_FAILED)
+		return NULL;
+	return base;
 }
 
 static int map_files(struct door_session *session)
@@ -188,7 +190,9 @@ static int reopen(int fd, int flags)
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	/* O_NONBLOCK: a client may hold a lease on its file. */
 	other = open(path, flags | O_CLOEXEC | O_NONBLOCK);
-	return other < 0 ? -errno : other;
+	if (other < 0)
+		return -errno;
+	return other;
 }
 
 int session_client_fds(

@@ -907,12 +907,12 @@ def a_client_that_leaves_is_not_counted_as_ok():
     "However its leaving is noticed: while it sleeps, or when it is answered."
     count = 100
     with unsigned(latency="fixed:2") as sim:
-        for _client in range(count):
+        for client in range(count):
             with connect(sim) as wire:
                 wire.sendall(raw_request(json.dumps(CLAUDE).encode()))
                 wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                 b"\1\0\0\0\0\0\0\0")
-                if _client % 2:
+                if client % 2:
                     time.sleep(0.002)
         wait_until(lambda: sim.report()["running"] == 0
                    and len(sim.events()) % 2 == 0, what="all to end")

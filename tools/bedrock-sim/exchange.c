@@ -109,6 +109,8 @@ static void count_end(struct exchange *exchange, bool sent)
 		ledger->incomplete++;
 	else if (exchange->answered && !sent)
 		ledger_unanswered(ledger, exchange->what);
+	else if (exchange->outcome == OUTCOME_OK && !sent)
+		ledger->aborted++; /* the library saw it before we answered */
 }
 
 void exchange_end(struct exchange *exchange, bool sent)

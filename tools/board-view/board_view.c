@@ -365,8 +365,8 @@ void view_health_text(
 		return;
 	case VIEW_SUSPENDED:
 		(void)snprintf(ret_text, bytes,
-			"rgovd does not answer since %.0f s: stopped by a "
-			"signal (kill -CONT %d)",
+			"rgovd does not answer since %.0f s (stopped: "
+			"kill -CONT %d)",
 			age_s, (int)view->header.rgovd_pid);
 		return;
 	case VIEW_STOPPED:

@@ -30,41 +30,52 @@ __attribute__((format(printf, 3, 4))) static void add(
 		       2;
 }
 
-static void draw_clock(struct canvas *canvas)
+/* At the right edge, if the line has room for it. */
+static void draw_clock(const struct line *line)
 {
+	int column = line->canvas->columns - 8;
 	time_t now = time(NULL);
 	struct tm local;
 	char text[16];
 
-	if (localtime_r(&now, &local) == NULL ||
+	if (line->column > column || localtime_r(&now, &local) == NULL ||
 		strftime(text, sizeof(text), "%H:%M:%S", &local) == 0)
 		return;
-	(void)canvas_put(canvas, 0, canvas->columns - 8, canvas->columns,
+	(void)canvas_put(line->canvas, line->row, column, line->canvas->columns,
 		STYLE_PLAIN, text);
+}
+
+/* Whose board it is, and how rgovd does; trouble may take the whole line. */
+static void draw_rgovd(struct line *line, const struct board_view *board)
+{
+	char words[160], span[FORMAT_BYTES];
+
+	view_health_text(board, words, sizeof(words));
+	if (board->health != VIEW_OK) {
+		add(line, STYLE_BOLD, "%s:", board->name);
+		line->column =
+			canvas_put(line->canvas, line->row, line->column - 1,
+				line->canvas->columns,
+				board->health == VIEW_DRAINING ? STYLE_WARN
+							       : STYLE_BAD,
+				words) +
+			2;
+		return;
+	}
+	add(line, STYLE_BOLD, "rgov-top %s", board->name);
+	add(line, STYLE_GOOD, "rgovd %d %s", (int)board->header.rgovd_pid,
+		words);
+	format_span(board->heartbeat_age_s, span);
+	add(line, STYLE_PLAIN, "heartbeat %s", span);
 }
 
 static void draw_health(struct canvas *canvas, const struct board_view *board)
 {
 	const struct board_header *header = &board->header;
 	struct line line = {canvas, 0, 0, canvas->columns - 10};
-	char words[160], span[FORMAT_BYTES];
+	char span[FORMAT_BYTES];
 
-	draw_clock(canvas);
-	add(&line, STYLE_BOLD, "rgov-top %s", board->name);
-	view_health_text(board, words, sizeof(words));
-	if (board->health != VIEW_OK) {
-		line.column =
-			canvas_put(canvas, 0, line.column, line.end,
-				board->health == VIEW_DRAINING ? STYLE_WARN
-							       : STYLE_BAD,
-				words) +
-			2;
-	} else {
-		add(&line, STYLE_GOOD, "rgovd %d %s", (int)header->rgovd_pid,
-			words);
-		format_span(board->heartbeat_age_s, span);
-		add(&line, STYLE_PLAIN, "heartbeat %s", span);
-	}
+	draw_rgovd(&line, board);
 	format_span(board->uptime_s, span);
 	add(&line, STYLE_PLAIN, "up %s", span);
 	add(&line, STYLE_PLAIN, "%s", header->engine);
@@ -72,6 +83,7 @@ static void draw_health(struct canvas *canvas, const struct board_view *board)
 	add(&line, STYLE_PLAIN, "config %u",
 		load_relaxed(header->config_generation));
 	add(&line, STYLE_DIM, "%s", header->version);
+	draw_clock(&line);
 }
 
 /* now / limit, peak, and a bar where there is a limit. */
@@ -134,12 +146,12 @@ static void draw_gauges(struct canvas *canvas, const struct board_view *board)
 		span);
 	if (load_relaxed(board->header.credentials) == 0)
 		add(&right, STYLE_BAD, "no credentials!");
+	if (board->unreadable > 0)
+		add(&right, STYLE_WARN, "unreadable %u", board->unreadable);
 	add(&right, STYLE_PLAIN, "users %u", load_relaxed(host->users));
 	format_limit(load_relaxed(host->sessions_limit), limit);
 	add(&right, STYLE_PLAIN, "sessions %u/%s", load_relaxed(host->sessions),
 		limit);
-	if (board->unreadable > 0)
-		add(&right, STYLE_WARN, "unreadable %u", board->unreadable);
 }
 
 static void add_count(

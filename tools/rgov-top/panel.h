@@ -30,6 +30,9 @@ void panel_draw(struct canvas *canvas, const struct look *look);
 	FIGURE("Oldest",                                                       \
 		"how long the first in the queue has waited; if it keeps "     \
 		"rising, the limits are too small for the load")               \
+	FIGURE("unreadable",                                                   \
+		"records of the board that rgovd died or hangs in; they are "  \
+		"shown as they were last, or not at all")                      \
 	FIGURE("sessions", "worker processes that are registered / bound")     \
 	FIGURE("throttled",                                                    \
 		"throttles the provider sent; above 0: it allows less than "   \

@@ -323,8 +323,9 @@ static void run(struct terminal *terminal)
 	}
 }
 
-/* The signals that end us, as something to poll. */
-static int catch_signals(sigset_t *ret_old)
+/* The signals that end us, as something to poll.  They stay blocked: one that
+ * is pending would otherwise end us a second time, in curses' handler. */
+static int catch_signals(void)
 {
 	sigset_t ends;
 
@@ -332,7 +333,7 @@ static int catch_signals(sigset_t *ret_old)
 	(void)sigaddset(&ends, SIGINT);
 	(void)sigaddset(&ends, SIGTERM);
 	(void)sigaddset(&ends, SIGHUP);
-	(void)sigprocmask(SIG_BLOCK, &ends, ret_old);
+	(void)sigprocmask(SIG_BLOCK, &ends, NULL);
 	return signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
@@ -341,7 +342,6 @@ int terminal_run(struct board_view *view, struct screen *screen,
 {
 	struct terminal *terminal = calloc(1, sizeof(*terminal));
 	SCREEN *curses;
-	sigset_t old;
 
 	if (terminal == NULL)
 		return -ENOMEM;
@@ -353,7 +353,7 @@ int terminal_run(struct board_view *view, struct screen *screen,
 		free(terminal);
 		return -ENOTTY;
 	}
-	terminal->signals = catch_signals(&old);
+	terminal->signals = catch_signals();
 	(void)cbreak();
 	(void)noecho();
 	(void)nonl();
@@ -366,7 +366,6 @@ int terminal_run(struct board_view *view, struct screen *screen,
 	(void)endwin();
 	delscreen(curses);
 	(void)close(terminal->signals);
-	(void)sigprocmask(SIG_SETMASK, &old, NULL);
 	free(terminal);
 	return 0;
 }
