@@ -173,6 +173,18 @@ static int say(const struct door_session *session, const void *bytes, size_t n,
 		       : 0;
 }
 
+/* A socket that is closed with something unread in it resets its other end,
+ * which then reads an error before our words. */
+static void drop_unread(const struct door_session *session)
+{
+	char byte;
+
+	for (int turn = 0; turn < MESSAGES_PER_TURN; turn++) {
+		if (recv(session->socket, &byte, 1, MSG_DONTWAIT) <= 0)
+			break;
+	}
+}
+
 /* Says why, and hangs up. */
 static void refuse(
 	struct door_session *session, enum wire_reason reason, const char *why)
@@ -184,6 +196,7 @@ static void refuse(
 	LOG(LOG_WARN, "session.refused", why, F_I("pid", session->pid),
 		F_I("uid", session->uid));
 	(void)say(session, &refused, sizeof(refused), NULL, 0);
+	drop_unread(session);
 	stop_serving(session);
 	free_session(session);
 }
@@ -437,6 +450,8 @@ static bool take_message(struct door_session *session)
 	if (n == -EAGAIN || n == -EINTR)
 		return false;
 	if (n <= 0) {
+		/* An empty message looks like the end, and may bring some. */
+		close_all(incoming.fds, incoming.n_fds);
 		door_bury(session, "socket closed");
 		return false;
 	}
@@ -676,7 +691,9 @@ static int bind_socket(const struct door_config *config)
 		return -errno;
 	/* The lock is ours: what lies there is a dead rgovd's. */
 	(void)unlink(config->socket_path);
-	old_mask = umask(0177);
+	/* With its mode from the start: a client that tries in between would
+	 * take a refusal for final. */
+	old_mask = umask(0777 & ~config->socket_mode);
 	error = bind(fd, (const struct sockaddr *)&address, sizeof(address));
 	error = error != 0 ? -errno : 0;
 	(void)umask(old_mask);
@@ -708,8 +725,10 @@ int door_open(struct loop *loop, const struct door_config *config,
 		rc = loop_watch(loop, &door->listener_watch, door->listener,
 			LOOP_READ, on_connect, door);
 	if (rc < 0) {
-		if (door->listener >= 0)
+		if (door->listener >= 0) {
 			(void)close(door->listener);
+			(void)unlink(config->socket_path);
+		}
 		free(door);
 		return rc;
 	}

@@ -81,6 +81,8 @@ static const char *judge_numbers(const struct copied_slot *copy)
 		return "headers: expected at most 2048 bytes";
 	if (copy->body_bytes > SHM_BODY_MAX)
 		return "body: expected at most 25000000 bytes";
+	if (copy->kind == SHM_PERMIT && copy->body_bytes != 0)
+		return "body: expected none with a permit";
 	if (copy->deadline_ns == 0)
 		return "deadline: expected one";
 	/* Above it, sums of them could wrap. */
@@ -142,6 +144,12 @@ static void submit(struct door_session *session, struct door_slot *slot,
 		});
 }
 
+/* More than any call can use is no count; sums of them could wrap. */
+static int64_t tokens_or_unknown(int64_t tokens)
+{
+	return tokens < 0 || tokens > UINT32_MAX ? -1 : tokens;
+}
+
 /* What the client says of the permit of our generation, if it says it. */
 static struct door_settlement copy_settlement(const struct door_slot *slot)
 {
@@ -156,8 +164,9 @@ static struct door_settlement copy_settlement(const struct door_slot *slot)
 			.output_tokens = -1};
 	return (struct door_settlement){.is_known = true,
 		.how = how,
-		.input_tokens = from->settled_input_tokens,
-		.output_tokens = from->settled_output_tokens};
+		.input_tokens = tokens_or_unknown(from->settled_input_tokens),
+		.output_tokens =
+			tokens_or_unknown(from->settled_output_tokens)};
 }
 
 static void settle(struct door_slot *slot)
@@ -214,6 +223,14 @@ static void obey(struct door_slot *slot, uint32_t command)
 		slot->session->door->stats.stale_entries++;
 }
 
+/* May the next request come?  A request is out of the slot's hands only then;
+ * until it is accepted its slot still shows the state of the one before. */
+static bool is_answered(const struct door_slot *slot)
+{
+	return slot->state == SHM_GRANTED ||
+	       (slot->state == SHM_DONE && slot->request == NULL);
+}
+
 /* May the client say this word now?  Otherwise what is wrong with it. */
 static const char *judge_word(const struct door_slot *slot, uint32_t word)
 {
@@ -227,7 +244,7 @@ static const char *judge_word(const struct door_slot *slot, uint32_t word)
 		return ahead == 0 && word == 0 ? NULL : "an unknown command";
 	if (ahead == 1 && command != SHM_SUBMIT && command != SHM_CANCEL)
 		return "a command about a request that was never submitted";
-	if (ahead == 1 && slot->state != SHM_DONE && slot->state != SHM_GRANTED)
+	if (ahead == 1 && !is_answered(slot))
 		return "a submit before the answer to the last one";
 	return NULL;
 }
@@ -237,6 +254,15 @@ static const char *judge_word(const struct door_slot *slot, uint32_t word)
 bool ring_is_empty(const struct door_session *session)
 {
 	return load_acquire(session->client->tail) == session->head; /* D2 */
+}
+
+/* The next submit came before we looked: only the hint still says that the last
+ * reply was read.  Until the next one is accepted its pages are nobody's. */
+static void take_late_ack(const struct door_slot *slot, uint32_t hint)
+{
+	if (shm_low(hint) == SHM_ACK &&
+		shm_generation(hint) == slot->generation && is_answered(slot))
+		answer_punch(slot);
 }
 
 static void take_entry(struct door_session *session, uint64_t entry)
@@ -260,8 +286,10 @@ static void take_entry(struct door_session *session, uint64_t entry)
 	}
 	/* The hint of an older generation: its newer one has an entry of its
 	 * own, which keeps the order of arrival and bounds the ring. */
-	if (shm_generation(hint) != shm_generation(word))
+	if (shm_generation(hint) != shm_generation(word)) {
+		take_late_ack(slot, hint);
 		return;
+	}
 	if (shm_generation(word) != slot->generation)
 		accept_new(slot, word);
 	else
