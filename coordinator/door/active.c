@@ -49,11 +49,20 @@ static int least_used(const struct door *door)
 	return least;
 }
 
+static void set_rung(struct door_session *session, bool is_rung)
+{
+	if (session->is_rung == is_rung)
+		return;
+	session->is_rung = is_rung;
+	session->door->n_rung += is_rung ? 1 : -1u;
+}
+
 void active_remove(struct door_session *session)
 {
 	struct door *door = session->door;
 	int place = session->active_place;
 
+	set_rung(session, false);
 	if (place < 0)
 		return;
 	door->active[place] = door->active[--door->n_active];
@@ -84,13 +93,41 @@ void active_add(struct door_session *session)
 	session->last_use = door->pass;
 	if (session->active_place >= 0)
 		return;
-	/* All sixteen have work: this one goes on ringing. */
-	if (door->n_active == ACTIVE_MAX && !make_room(door))
+	/* All sixteen have work: this one goes on ringing, and is remembered,
+	 * for its bell has been taken. */
+	if (door->n_active == ACTIVE_MAX && !make_room(door)) {
+		set_rung(session, true);
 		return;
+	}
+	set_rung(session, false);
 	session->active_place = door->n_active;
 	door->active[door->n_active++] = session;
 	start_polling(session);
 	advise(door);
+}
+
+/* One turn for each that rang and is not polled, until its ring is empty: what
+ * comes later rings again. */
+static unsigned int poll_rung(struct door *door)
+{
+	struct door_session *next = door->sessions;
+	unsigned int found = 0;
+
+	while (door->n_rung > 0 && next != NULL) {
+		struct door_session *session = next;
+		int taken;
+
+		next = session->next;
+		if (!session->is_rung)
+			continue;
+		taken = ring_take(session);
+		if (taken < 0)
+			continue; /* expelled */
+		found += (unsigned int)taken;
+		if (ring_is_empty(session))
+			set_rung(session, false);
+	}
+	return found;
 }
 
 unsigned int door_poll(struct door *door)
@@ -107,6 +144,7 @@ unsigned int door_poll(struct door *door)
 			found += (unsigned int)taken;
 		}
 	}
+	found += poll_rung(door);
 	if (door->over != NULL)
 		door_reap(door);
 	if (found > 0 && door->quiet_ns != 0) {
@@ -136,6 +174,8 @@ bool door_should_spin(struct door *door, uint64_t now_ns)
 
 bool door_prepare_sleep(struct door *door, uint64_t now_ns)
 {
+	if (door->n_rung > 0)
+		return false;
 	while (door->n_active > 0) {
 		struct door_session *session = door->active[door->n_active - 1];
 

@@ -25,6 +25,7 @@ struct door {
 	struct door_session *sessions;
 	struct door_session *active[ACTIVE_MAX];
 	int n_active;
+	uint32_t n_rung; /* sessions that wait for a turn: is_rung */
 	uint64_t pass;
 	struct door_session *over; /* expelled in this pass, by `next` */
 	/* Spinning: active.c. */

@@ -117,6 +117,8 @@ static void submit(struct door_session *session, struct door_slot *slot,
 	const char *wrong = judge_numbers(&copy);
 
 	slot->flags = copy.flags & SHM_FLAGS_ALL;
+	if (recovered == SHM_GRANTED && copy.kind != SHM_PERMIT)
+		wrong = "kind: expected the permit that was granted";
 	if (wrong == NULL) {
 		copy_texts(door, session, slot->index, &copy);
 		wrong = judge_texts(door, &copy);

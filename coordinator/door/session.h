@@ -39,6 +39,7 @@ struct door_session {
 	struct door_slot *slots;
 	uint8_t *pages_ready; /* of the daemon control file */
 	int active_place;     /* in door's active list; -1: not polled */
+	bool is_rung;         /* it rang, and no place was free */
 	uint64_t last_use;    /* pass number, for the active list */
 	bool is_over;         /* expelled; freed at the end of the pass */
 };
