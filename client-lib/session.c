@@ -50,15 +50,6 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void close_fds(int *fds, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (fds[i] >= 0)
-			(void)close(fds[i]);
-		fds[i] = -1;
-	}
-}
-
 /* ------------------------------------------------------------ the socket */
 
 /* One attempt; -errno. */
@@ -124,16 +115,6 @@ static int cannot_reach(const char *path, int error)
 
 /* ------------------------------------------------------------ messages */
 
-static struct wire_head head_of(enum wire_type type)
-{
-	return (struct wire_head){
-		.magic = WIRE_MAGIC,
-		.type = (uint16_t)type,
-		.layout_version = SHM_LAYOUT_VERSION,
-		.layout_hash = shm_layout_hash(),
-	};
-}
-
 static void label(char app[SHM_APP_BYTES], const char *text)
 {
 	size_t n = strnlen(text, SHM_APP_BYTES - 1);
@@ -141,63 +122,11 @@ static void label(char app[SHM_APP_BYTES], const char *text)
 	memcpy(app, text, n);
 }
 
-static int send_message(
-	int fd, const void *bytes, size_t n, const int *fds, size_t n_fds)
-{
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(WIRE_FDS * sizeof(int))];
-	} control = {0};
-	struct iovec part = {.iov_len = n};
-	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-
-	memcpy(&part.iov_base, &bytes, sizeof(bytes)); /* sendmsg reads only */
-	if (n_fds > 0) {
-		struct cmsghdr *head;
-
-		message.msg_control = control.space;
-		message.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-		head = CMSG_FIRSTHDR(&message);
-		head->cmsg_level = SOL_SOCKET;
-		head->cmsg_type = SCM_RIGHTS;
-		head->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-		memcpy(CMSG_DATA(head), fds, n_fds * sizeof(int));
-	}
-	return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno
-								      : 0;
-}
-
-static void take_descriptors(struct msghdr *message, struct received *received)
-{
-	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head != NULL;
-		head = CMSG_NXTHDR(message, head)) {
-		size_t n = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (head->cmsg_level != SOL_SOCKET ||
-			head->cmsg_type != SCM_RIGHTS)
-			continue;
-		if (n > WIRE_FDS - received->n_fds)
-			n = WIRE_FDS - received->n_fds;
-		memcpy(received->fds + received->n_fds, CMSG_DATA(head),
-			n * sizeof(int));
-		received->n_fds += n;
-	}
-}
-
 /* The next message that is not a bell, by until_ns.  Bells of a session that is
  * just being made tell nothing: its slots are looked at anyway. */
 static int receive(int fd, uint64_t until_ns, struct received *ret)
 {
 	for (;;) {
-		union {
-			struct cmsghdr align;
-			char space[CMSG_SPACE(WIRE_FDS * sizeof(int))];
-		} control;
-		struct iovec part = {&ret->message, sizeof(ret->message)};
-		struct msghdr message = {.msg_iov = &part,
-			.msg_iovlen = 1,
-			.msg_control = control.space,
-			.msg_controllen = sizeof(control.space)};
 		struct pollfd ready = {.fd = fd, .events = POLLIN};
 		uint64_t now = now_ns();
 		ssize_t n;
@@ -207,17 +136,16 @@ static int receive(int fd, uint64_t until_ns, struct received *ret)
 		if (poll(&ready, 1, (int)((until_ns - now) / 1000000u) + 1) <=
 			0)
 			continue;
-		n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		n = wire_receive(fd, &ret->message, sizeof(ret->message),
+			ret->fds, WIRE_FDS, &ret->n_fds);
+		if (n == -EAGAIN || n == -EINTR)
 			continue;
 		if (n <= 0)
-			return n == 0 ? -ECONNRESET : -errno;
-		ret->n_fds = 0;
-		take_descriptors(&message, ret);
+			return n == 0 ? -ECONNRESET : (int)n;
 		ret->bytes = (size_t)n;
 		if (n > 1)
 			return 0;
-		close_fds(ret->fds, ret->n_fds);
+		wire_close_fds(ret->fds, ret->n_fds);
 	}
 }
 
@@ -248,8 +176,7 @@ static int judge(const struct received *received, enum wire_type type,
 			return -ESTALE;
 		}
 	}
-	if (head->layout_version != SHM_LAYOUT_VERSION ||
-		head->layout_hash != shm_layout_hash())
+	if (!wire_head_is_ours(head))
 		return fail(-EPROTO,
 			"layout of rgovd: expected version %d (%016llx), found "
 			"%u (%016llx); restart every process with the same "
@@ -272,7 +199,7 @@ static int judge(const struct received *received, enum wire_type type,
 static int exchange(int fd, const void *bytes, size_t n, const int *fds,
 	size_t n_fds, uint64_t until_ns, struct received *ret)
 {
-	int rc = send_message(fd, bytes, n, fds, n_fds);
+	int rc = wire_send(fd, bytes, n, fds, n_fds);
 
 	ret->n_fds = 0;
 	if (until_ns < now_ns() + ANSWER_NS)
@@ -356,7 +283,7 @@ static struct session *allocate(uint32_t slots)
 static int adopt(struct received *received, int socket, struct session **ret)
 {
 	const struct wire_welcome *welcome = &received->message.welcome;
-	const struct wire_mapped mapped = {head_of(WIRE_MAPPED)};
+	const struct wire_mapped mapped = {wire_head(WIRE_MAPPED)};
 	struct session *session;
 	int rc;
 
@@ -374,7 +301,7 @@ static int adopt(struct received *received, int socket, struct session **ret)
 	rc = map_files(session);
 	if (rc == 0) {
 		sign_header(session);
-		rc = send_message(socket, &mapped, sizeof(mapped), NULL, 0);
+		rc = wire_send(socket, &mapped, sizeof(mapped), NULL, 0);
 	}
 	if (rc < 0) {
 		session_free(session);
@@ -389,7 +316,7 @@ static int register_over(int socket, const struct session_target *target,
 	uint64_t until_ns, struct session **ret_session)
 {
 	struct wire_hello hello = {
-		.head = head_of(WIRE_HELLO), .slots = target->slots};
+		.head = wire_head(WIRE_HELLO), .slots = target->slots};
 	struct received received;
 	int rc;
 
@@ -402,7 +329,7 @@ static int register_over(int socket, const struct session_target *target,
 		&received, WIRE_WELCOME, sizeof(struct wire_welcome), WIRE_FDS);
 	if (rc == 0)
 		rc = adopt(&received, socket, ret_session);
-	close_fds(received.fds, received.n_fds);
+	wire_close_fds(received.fds, received.n_fds);
 	return rc;
 }
 
@@ -410,7 +337,7 @@ static int reattach_over(int socket, const struct session *session,
 	const struct session_target *target, uint64_t until_ns,
 	struct session_link *ret_link)
 {
-	struct wire_reattach reattach = {.head = head_of(WIRE_REATTACH),
+	struct wire_reattach reattach = {.head = wire_head(WIRE_REATTACH),
 		.slots = session->client_shape.slots};
 	struct received received;
 	int rc;
@@ -428,7 +355,7 @@ static int reattach_over(int socket, const struct session *session,
 		(void)board_map(received.fds[0], &ret_link->board);
 		ret_link->socket = socket;
 	}
-	close_fds(received.fds, received.n_fds);
+	wire_close_fds(received.fds, received.n_fds);
 	return rc;
 }
 
@@ -499,7 +426,7 @@ void session_install(struct session *session, const struct session_link *link)
 int session_ask(const char *socket_path, enum wire_verb verb, uint64_t until_ns,
 	char *ret_text, size_t bytes)
 {
-	struct wire_admin admin = {.head = head_of(WIRE_ADMIN), .verb = verb};
+	struct wire_admin admin = {.head = wire_head(WIRE_ADMIN), .verb = verb};
 	struct received received;
 	int fd = connect_once(socket_path);
 	int rc;
@@ -517,7 +444,7 @@ int session_ask(const char *socket_path, enum wire_verb verb, uint64_t until_ns,
 			(int)sizeof(answer->text) - 1, answer->text);
 		rc = answer->failed ? fail(-EINVAL, "%s", ret_text) : 0;
 	}
-	close_fds(received.fds, received.n_fds);
+	wire_close_fds(received.fds, received.n_fds);
 	(void)close(fd);
 	return rc == -ETIMEDOUT
 		       ? fail(-ECONNREFUSED, "rgovd at %s does not answer",
@@ -547,7 +474,7 @@ static void close_descriptors(struct session *session)
 	if (session->socket >= 0)
 		(void)close(session->socket);
 	session->socket = -1;
-	close_fds(session->fds, WIRE_REATTACH_FDS);
+	wire_close_fds(session->fds, WIRE_REATTACH_FDS);
 }
 
 static void free_memory(struct session *session)

@@ -9,7 +9,7 @@
 #define CLIENT_SESSION_H
 
 #include "shm-layout/shm_layout.h"
-#include "shm-layout/shm_wire.h"
+#include "shm-layout/wire_io.h"
 #include "shm-layout/shm_word.h"
 
 #include <pthread.h>

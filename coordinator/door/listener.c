@@ -3,6 +3,7 @@
  */
 #include "coordinator/door/inside.h"
 #include "coordinator/log.h"
+#include "shm-layout/wire_io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -135,44 +136,6 @@ void door_bury(struct door_session *session, const char *how)
 
 /* ------------------------------------------------------------ talking */
 
-static struct wire_head head_of(enum wire_type type)
-{
-	return (struct wire_head){
-		.magic = WIRE_MAGIC,
-		.type = (uint16_t)type,
-		.layout_version = SHM_LAYOUT_VERSION,
-		.layout_hash = shm_layout_hash(),
-	};
-}
-
-static int say(const struct door_session *session, const void *bytes, size_t n,
-	const int *fds, size_t n_fds)
-{
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(WIRE_FDS * sizeof(int))];
-	} control = {0};
-	struct iovec part = {.iov_len = n};
-	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-
-	memcpy(&part.iov_base, &bytes, sizeof(bytes)); /* sendmsg reads only */
-	if (n_fds > 0) {
-		struct cmsghdr *head;
-
-		message.msg_control = control.space;
-		message.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-		head = CMSG_FIRSTHDR(&message);
-		head->cmsg_level = SOL_SOCKET;
-		head->cmsg_type = SCM_RIGHTS;
-		head->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-		memcpy(CMSG_DATA(head), fds, n_fds * sizeof(int));
-	}
-	return sendmsg(session->socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) <
-			       0
-		       ? -errno
-		       : 0;
-}
-
 /* A socket that is closed with something unread in it resets its other end,
  * which then reads an error before our words. */
 static void drop_unread(const struct door_session *session)
@@ -190,62 +153,27 @@ static void refuse(
 	struct door_session *session, enum wire_reason reason, const char *why)
 {
 	struct wire_refused refused = {
-		.head = head_of(WIRE_REFUSED), .reason = reason};
+		.head = wire_head(WIRE_REFUSED), .reason = reason};
 
 	(void)snprintf(refused.text, sizeof(refused.text), "%s", why);
 	LOG(LOG_WARN, "session.refused", why, F_I("pid", session->pid),
 		F_I("uid", session->uid));
-	(void)say(session, &refused, sizeof(refused), NULL, 0);
+	(void)wire_send(session->socket, &refused, sizeof(refused), NULL, 0);
 	drop_unread(session);
 	stop_serving(session);
 	free_session(session);
 }
 
-static void close_all(int *fds, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		(void)close(fds[i]);
-}
-
-static void take_descriptors(struct msghdr *message, struct incoming *incoming)
-{
-	for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head != NULL;
-		head = CMSG_NXTHDR(message, head)) {
-		size_t n = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (head->cmsg_level != SOL_SOCKET ||
-			head->cmsg_type != SCM_RIGHTS ||
-			n > WIRE_REATTACH_FDS - incoming->n_fds)
-			continue;
-		memcpy(incoming->fds + incoming->n_fds, CMSG_DATA(head),
-			n * sizeof(int));
-		incoming->n_fds += n;
-	}
-}
-
 /* Bytes received, 0: the other end is gone, -errno. */
 static ssize_t hear(const struct door_session *session, struct incoming *ret)
 {
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(WIRE_REATTACH_FDS * sizeof(int))];
-	} control;
-	struct iovec part = {&ret->message, sizeof(ret->message)};
-	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-	ssize_t n;
-
 	/* A served client has no descriptors to give: the kernel drops them. */
-	if (session->stage == SESSION_CONNECTED) {
-		message.msg_control = control.space;
-		message.msg_controllen = sizeof(control.space);
-	}
-	n = recvmsg(session->socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	ret->n_fds = 0;
-	if (n < 0)
-		return -errno;
-	if (session->stage == SESSION_CONNECTED)
-		take_descriptors(&message, ret);
-	ret->bytes = (size_t)n;
+	size_t max_fds =
+		session->stage == SESSION_CONNECTED ? WIRE_REATTACH_FDS : 0;
+	ssize_t n = wire_receive(session->socket, &ret->message,
+		sizeof(ret->message), ret->fds, max_fds, &ret->n_fds);
+
+	ret->bytes = n > 0 ? (size_t)n : 0;
 	return n;
 }
 
@@ -276,7 +204,7 @@ static void on_hello(
 {
 	struct door *door = session->door;
 	struct wire_welcome welcome = {
-		.head = head_of(WIRE_WELCOME), .epoch = 1};
+		.head = wire_head(WIRE_WELCOME), .epoch = 1};
 	uint32_t slots = hello->slots;
 	int fds[WIRE_FDS];
 	int rc;
@@ -298,8 +226,9 @@ static void on_hello(
 	memcpy(welcome.session_id, session->id, sizeof(session->id));
 	(void)snprintf(welcome.rgovd_version, sizeof(welcome.rgovd_version),
 		"%s", RGOV_VERSION);
-	rc = say(session, &welcome, sizeof(welcome), fds, WIRE_FDS);
-	close_all(fds, WIRE_REATTACH_FDS);
+	rc = wire_send(
+		session->socket, &welcome, sizeof(welcome), fds, WIRE_FDS);
+	wire_close_fds(fds, WIRE_REATTACH_FDS);
 	session->stage = SESSION_WELCOMED;
 	if (rc < 0)
 		door_bury(session, "did not take its descriptors");
@@ -339,7 +268,7 @@ static void on_reattach(
 {
 	const struct wire_reattach *reattach = &incoming->message.reattach;
 	struct door *door = session->door;
-	struct wire_reattached done = {.head = head_of(WIRE_REATTACHED)};
+	struct wire_reattached done = {.head = wire_head(WIRE_REATTACHED)};
 	char why[SHM_MESSAGE_BYTES] = "reattach: expected four descriptors";
 	int rc = -EINVAL;
 
@@ -364,7 +293,8 @@ static void on_reattach(
 	active_add(session);
 	LOG(LOG_INFO, "session.reattached", "", F_I("pid", session->pid),
 		F_S("app", session->app), F_I("epoch", done.epoch));
-	if (say(session, &done, sizeof(done), &door->config.board_fd, 1) < 0)
+	if (wire_send(session->socket, &done, sizeof(done),
+		    &door->config.board_fd, 1) < 0)
 		door_bury(session, "did not take its answer");
 }
 
@@ -372,7 +302,7 @@ static void on_admin(
 	struct door_session *session, const struct wire_admin *admin)
 {
 	struct door *door = session->door;
-	struct wire_answer answer = {.head = head_of(WIRE_ANSWER)};
+	struct wire_answer answer = {.head = wire_head(WIRE_ANSWER)};
 
 	if (!door->handlers.lets_govern(door->owner, session->uid)) {
 		answer.failed = 1;
@@ -384,7 +314,7 @@ static void on_admin(
 					session->uid, answer.text,
 					sizeof(answer.text)) != 0;
 	}
-	(void)say(session, &answer, sizeof(answer), NULL, 0);
+	(void)wire_send(session->socket, &answer, sizeof(answer), NULL, 0);
 }
 
 static bool is_whole(const struct incoming *incoming, size_t bytes)
@@ -403,8 +333,7 @@ static bool speaks_our_layout(
 		refuse(session, WIRE_BAD_MESSAGE, "not a message of rgov");
 		return false;
 	}
-	if (head->layout_version == SHM_LAYOUT_VERSION &&
-		head->layout_hash == shm_layout_hash())
+	if (wire_head_is_ours(head))
 		return true;
 	(void)snprintf(why, sizeof(why),
 		"layout: rgovd " RGOV_VERSION
@@ -451,13 +380,13 @@ static bool take_message(struct door_session *session)
 		return false;
 	if (n <= 0) {
 		/* An empty message looks like the end, and may bring some. */
-		close_all(incoming.fds, incoming.n_fds);
+		wire_close_fds(incoming.fds, incoming.n_fds);
 		door_bury(session, "socket closed");
 		return false;
 	}
 	if (session->stage == SESSION_CONNECTED) {
 		on_first_message(session, &incoming);
-		close_all(incoming.fds, incoming.n_fds);
+		wire_close_fds(incoming.fds, incoming.n_fds);
 		return false; /* it may be gone: look again in the next step */
 	}
 	if (n == 1) {

@@ -1,0 +1,34 @@
+/*
+ * Messages of shm_wire.h over a socket, with their descriptors: the same for
+ * both ends.  Never blocks, never raises SIGPIPE.
+ */
+#ifndef SHM_WIRE_IO_H
+#define SHM_WIRE_IO_H
+
+#include "shm-layout/shm_wire.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* The head of a message of this build. */
+struct wire_head wire_head(enum wire_type type);
+
+/* Same magic, version and hash: the rest can be understood. */
+bool wire_head_is_ours(const struct wire_head *head);
+
+/* Sends one message; the descriptors stay the caller's.  0 or -errno. */
+int wire_send(
+	int socket, const void *bytes, size_t n, const int *fds, size_t n_fds);
+
+/*
+ * Takes one message and at most max_fds descriptors, which are the caller's to
+ * close (with max_fds 0 the kernel drops what was sent along).  Returns its
+ * bytes, 0 when the other end is gone, or -errno.
+ */
+ssize_t wire_receive(int socket, void *bytes, size_t size, int *ret_fds,
+	size_t max_fds, size_t *ret_n_fds);
+
+void wire_close_fds(int *fds, size_t n);
+
+#endif
