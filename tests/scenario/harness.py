@@ -190,10 +190,12 @@ class Process:
     def stop_well(self, failing):
         """stop(), and fails unless it ended with status 0 -- a sanitizer, for
         one, speaks at the end.  Not while an exception is on its way."""
-        was_alive = self.alive()
+        # Whoever ends it on purpose, by kill9() or wait(), takes it off.
+        was_expected = self not in _live
+        early = "" if self.alive() else " before its test did"
         status = self.stop()
-        if was_alive and status != 0 and not failing:
-            raise Failed(f"{self.name} ended with status {status}:\n"
+        if not was_expected and (early or status != 0) and not failing:
+            raise Failed(f"{self.name} ended with status {status}{early}:\n"
                          + self.tail())
 
     def kill9(self):

@@ -68,7 +68,10 @@ class Terminal:
             raise Skip("tmux is not installed")
         self.scratch = Scratch()
         self.columns, self.rows = columns, rows
-        self.argv = [str(a) for a in argv]
+        # tmux can miss the end of its child: the status goes to a file.
+        self.status = self.scratch.path / "status"
+        self.argv = ["sh", "-c", f'trap : INT; "$@"; echo $? >{self.status}',
+                     "sh", *(str(a) for a in argv)]
         # tmux gives the program its own TERM, unless the test does.
         self.env = [f"{k}={v}" for k, v in env.items()
                     if k not in ("TERM", "TMUX") or v == "dumb"]
@@ -78,17 +81,9 @@ class Terminal:
                     *arguments], env=base_env(LC_ALL="C.UTF-8", TERM="xterm"))
 
     def __enter__(self):
-        done = self.tmux("set-option", "-g", "remain-on-exit", "on", ";",
-                         "set-option", "-g", "default-terminal",
-                         "screen-256color", ";",
-                         "new-session", "-d", "-x", str(self.columns), "-y",
-                         str(self.rows), "env", *self.env, *self.argv)
-        if done.returncode != 0:
-            # An older tmux wants the server first.
-            done = self.tmux("new-session", "-d", "-x", str(self.columns),
-                             "-y", str(self.rows), "env", *self.env,
-                             *self.argv, ";", "set-option", "-g",
-                             "remain-on-exit", "on")
+        done = self.tmux("new-session", "-d", "-x", str(self.columns), "-y",
+                         str(self.rows), "env", *self.env, *self.argv, ";",
+                         "set-option", "-g", "remain-on-exit", "on")
         equal(done.returncode, 0, f"tmux's status ({done.stderr})")
         return self
 
@@ -123,11 +118,15 @@ class Terminal:
 
     def ended(self):
         """Waits for the program's end; its exit status."""
-        def status():
-            found = self.tmux("display-message", "-p",
-                              "#{pane_dead} #{pane_dead_status}").stdout.split()
-            return found if found and found[0] == "1" else None
-        return int(wait_until(status, what="the end of the program")[1])
+        return int(wait_until(
+            lambda: self.status.exists() and self.status.read_text().strip(),
+            what="the end of the program"))
+
+    def pid(self):
+        """Of the program."""
+        shell = self.tmux("display-message", "-p", "#{pane_pid}").stdout.strip()
+        return int(pathlib.Path(f"/proc/{shell}/task/{shell}/children")
+                   .read_text().split()[0])
 
 
 def top_terminal(board, *arguments, columns=80, rows=24, **env):
@@ -466,7 +465,7 @@ def an_inspector_changes_nothing():
             Terminal([BUILD / "rgov-top"],
                      dict(rgovd.tool_env(), LC_ALL="C.UTF-8")) as terminal:
         terminal.shows("ok  heartbeat")
-        pid = int(terminal.tmux("display-message", "-p", "#{pane_pid}").stdout)
+        pid = terminal.pid()
         os.kill(pid, signal.SIGSTOP)
         equal(call(rgovd, "-m", MODEL).returncode, 0, "a call meanwhile")
         os.kill(pid, signal.SIGKILL)
