@@ -32,12 +32,16 @@ struct terminal {
 bool terminal_is_usable(void)
 {
 	const char *term = getenv("TERM");
+	bool can_move;
 	int error;
 
-	return isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) && term != NULL &&
-	       term[0] != '\0' && strcmp(term, "dumb") != 0 &&
-	       setupterm(NULL, STDOUT_FILENO, &error) == OK &&
-	       cursor_address != NULL;
+	if (!isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO) || term == NULL ||
+		term[0] == '\0' || strcmp(term, "dumb") == 0 ||
+		setupterm(NULL, STDOUT_FILENO, &error) != OK)
+		return false;
+	can_move = cursor_address != NULL;
+	(void)del_curterm(cur_term);
+	return can_move;
 }
 
 /* ------------------------------------------------------------ styles */
