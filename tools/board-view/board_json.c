@@ -249,7 +249,7 @@ static struct writer event_object(
 	struct writer event = open_object();
 
 	put_int(&event, "number", from->number);
-	put_real(&event, "at", (double)(from->at_unix_ns / 1000) * 1e-6);
+	put_real(&event, "at", (double)from->at_unix_ns * 1e-9);
 	put_real(&event, "age_s", view_age_s(view, from->at_ns));
 	put_text(&event, "kind", from->kind);
 	put_text(&event, "text", from->text);
@@ -321,8 +321,7 @@ static void put_rgovd(struct writer *to, const struct board_view *view)
 	put_text(&rgovd, "health_text", words);
 	put_real(&rgovd, "heartbeat_age_s", view->heartbeat_age_s);
 	put_real(&rgovd, "uptime_s", view->uptime_s);
-	put_real(&rgovd, "started",
-		(double)(header->started_unix_ns / 1000) * 1e-6);
+	put_real(&rgovd, "started", (double)header->started_unix_ns * 1e-9);
 	put_int(&rgovd, "config_generation",
 		load_relaxed(header->config_generation));
 	put_bool(&rgovd, "draining", load_relaxed(header->draining) != 0);

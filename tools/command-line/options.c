@@ -21,10 +21,11 @@ static bool is_of(const struct option_row *row, const char *verb)
 void options_prepare(const struct option_row *rows, size_t n, const char *verb,
 	struct option_tables *ret_tables)
 {
-	char *letters = ret_tables->letters;
+	char *letters;
 	size_t names = 0;
 
-	memset(ret_tables, 0, sizeof(*ret_tables));
+	*ret_tables = (struct option_tables){0};
+	letters = ret_tables->letters;
 	for (size_t i = 0; i < n; i++) {
 		if (!is_of(&rows[i], verb))
 			continue;

@@ -132,7 +132,7 @@ int table_draw(struct canvas *canvas, int top, int height,
 	size_t room = height > 1 ? (size_t)height - 1 : 0;
 	size_t most = rows->n > room ? rows->n - room : 0;
 	size_t n = rows->n < room ? rows->n : room;
-	int widths[COLUMNS_MAX];
+	int widths[COLUMNS_MAX] = {0};
 
 	if (state->offset > most)
 		state->offset = most;

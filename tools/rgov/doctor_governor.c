@@ -24,9 +24,11 @@ enum { ANSWER_MS = 2000, USER_BYTES = 64 };
 /* "alice" or "uid 1000" */
 static void user_of(uid_t uid, char ret_text[USER_BYTES])
 {
-	const struct passwd *user = getpwuid(uid);
+	struct passwd entry, *user = NULL;
+	char strings[4096];
 
-	if (user != NULL)
+	if (getpwuid_r(uid, &entry, strings, sizeof(strings), &user) == 0 &&
+		user != NULL)
 		(void)snprintf(ret_text, USER_BYTES, "%.60s", user->pw_name);
 	else
 		(void)snprintf(ret_text, USER_BYTES, "uid %u", (unsigned)uid);

@@ -379,6 +379,8 @@ void check_gunicorn(struct doctor *doctor)
 	const struct dirent *entry;
 	bool any = false;
 
+	/* This stream is nobody else's. */
+	/* cppcheck-suppress readdirCalled */
 	while (processes != NULL && (entry = readdir(processes)) != NULL)
 		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
 			any |= look_at_process(doctor, entry->d_name);

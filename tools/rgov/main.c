@@ -7,6 +7,7 @@
 #include "shm-layout/shm_layout.h"
 #include "tools/board-view/board_view.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <locale.h>
 #include <stdarg.h>
@@ -148,7 +149,10 @@ int next_option(struct invocation *invocation)
 	letter = getopt_long(invocation->argc, invocation->argv, tables.letters,
 		tables.names, NULL);
 	if (letter == 'h') {
-		print_verb(find_verb(invocation->verb));
+		const struct verb *verb = find_verb(invocation->verb);
+
+		assert(verb != NULL); /* it runs */
+		print_verb(verb);
 		exit(0);
 	}
 	if (letter == '?') {

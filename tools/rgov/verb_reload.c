@@ -12,9 +12,9 @@ int verb_reload(struct invocation *invocation)
 	struct rgov_options options = {.size = sizeof(options), .app = "rgov"};
 	struct rgov *gov;
 	char text[1024] = "";
-	int letter, rc;
+	int rc;
 
-	while ((letter = next_option(invocation)) != -1)
+	while (next_option(invocation) != -1)
 		options.socket_path = optarg; /* 's', the only one */
 	expect_operands(invocation, 0);
 	options.name = invocation->name;
