@@ -164,7 +164,7 @@ static void drop_foreign_session(struct rgov *gov)
 /* Under the lock: drops a lost session that nobody uses any more. */
 static void drop_lost_session(struct rgov *gov)
 {
-	if (gov->session == NULL || !gov->session->lost)
+	if (gov->session == NULL || !load_relaxed(gov->session->lost))
 		return;
 	if (gov->session->users == 0)
 		session_free(gov->session);
@@ -205,7 +205,7 @@ int handle_enter(struct rgov *gov, uint64_t until_ns, struct session **ret)
 
 		(void)pthread_mutex_lock(&gov->lock);
 		drop_foreign_session(gov);
-		if (gov->session != NULL && !gov->session->lost) {
+		if (gov->session != NULL && !load_relaxed(gov->session->lost)) {
 			gov->session->users++;
 			*ret = gov->session;
 			(void)pthread_mutex_unlock(&gov->lock);
@@ -250,6 +250,14 @@ void handle_leave(struct rgov *gov, struct session *session)
 		session_free(session);
 }
 
+/* Did the successor refuse the session?  All else (a signal, no memory, no
+ * descriptors, nobody there) may be better the next time. */
+static bool is_final(int error)
+{
+	return error == -ESTALE || error == -EPROTO || error == -EACCES ||
+	       error == -EUSERS;
+}
+
 int handle_reconnect(
 	struct rgov *gov, struct session *session, uint64_t until_ns)
 {
@@ -264,8 +272,8 @@ int handle_reconnect(
 	if (pthread_mutex_clocklock(
 		    &gov->reconnecting, CLOCK_MONOTONIC, &limit) != 0)
 		return -EAGAIN; /* another thread is at it: look at the slot */
-	if (session->lost) {
-		rc = -ESTALE;
+	if (load_relaxed(session->lost)) {
+		rc = -ECONNRESET;
 	} else if (session_is_cut_off(session)) {
 		rc = session_reconnect(session, &target, until_ns, &link);
 		(void)pthread_mutex_lock(&gov->lock);
@@ -273,9 +281,9 @@ int handle_reconnect(
 			session_install(session, &link);
 			atomic_fetch_add_explicit(
 				&gov->reconnects, 1, memory_order_relaxed);
-		} else if (rc != -ECONNREFUSED) {
-			session->lost = true;
-			rc = -ESTALE;
+		} else if (is_final(rc)) {
+			store_relaxed(session->lost, true);
+			rc = -ECONNRESET;
 		}
 		(void)pthread_mutex_unlock(&gov->lock);
 	}

@@ -55,15 +55,17 @@ int handle_enter_ticket(struct rgov *gov, const struct rgov_ticket *ticket,
 void handle_leave(struct rgov *gov, struct session *session);
 
 /* rgovd is gone: reconnects, or waits for the thread that does, until until_ns.
- * 0: the session is served again; -ESTALE: it is lost. */
+ * 0: the session is served again; -ECONNRESET: it is lost; -EINTR: a signal
+ * came; else not yet: look at the slot and try again. */
 int handle_reconnect(
 	struct rgov *gov, struct session *session, uint64_t until_ns);
 
 uint64_t clock_now_ns(void);
 
-/* wait.c: sleeps until the slot's answer, until_ns, a signal (-EINTR) or a
- * cut-off session that cannot be restored by then (-ETIMEDOUT). */
+/* wait.c: sleeps until the answer of the slot's generation, until_ns
+ * (-ETIMEDOUT), a signal (-EINTR), the loss of the session (-ECONNRESET) or
+ * until another thread has taken the answer (-ESTALE, as after a fork). */
 int wait_for_answer(struct rgov *gov, struct session *session, uint32_t slot,
-	uint64_t until_ns);
+	uint32_t generation, uint64_t until_ns);
 
 #endif

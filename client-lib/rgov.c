@@ -20,8 +20,6 @@
 #define GRACE_NS (1000u * MS_NS)
 /* What an event loop may be held up for when rgovd is away. */
 #define RECONNECT_TRY_NS (20u * MS_NS)
-/* Pages of bodies and replies above this are given back when they were used. */
-#define LARGE_BODY_BYTES (256u * 1024)
 
 /* ------------------------------------------------------------ open, close */
 
@@ -219,10 +217,15 @@ static int prepare_text(struct session *session, uint32_t slot)
 	off_t at = (off_t)(session->client_shape.texts_off +
 			   slot * sizeof(struct client_text));
 
+	int rc;
+
 	if (session->slots[slot].text_ready)
 		return 0;
-	if (fallocate(session->fds[WIRE_FD_CLIENT_CONTROL], 0, at,
-		    sizeof(struct client_text)) != 0)
+	do /* a signal that is on its way breaks it off */
+		rc = fallocate(session->fds[WIRE_FD_CLIENT_CONTROL], 0, at,
+			sizeof(struct client_text));
+	while (rc != 0 && errno == EINTR);
+	if (rc != 0)
 		return fail(-errno, "no shared memory for a slot: %s",
 			strerrordesc_np(errno));
 	session->slots[slot].text_ready = true;
@@ -260,21 +263,28 @@ static int fill_slot(struct session *session, uint32_t slot,
 {
 	int rc = prepare_text(session, slot);
 
-	if (rc == 0 && !is_permit)
+	if (rc == 0 && !is_permit) {
 		rc = write_body(
 			session, slot, request->body, request->body_bytes);
+		if (rc < 0) /* memory is short: keep none of it */
+			session_punch_body(session, slot, request->body_bytes);
+	}
 	if (rc == 0)
 		describe(session, slot, request, is_permit, deadline_ns);
 	return rc;
 }
 
+static void ring(struct rgov *gov, const struct session *session)
+{
+	atomic_fetch_add_explicit(&gov->bells_rung, 1, memory_order_relaxed);
+	session_ring(session);
+}
+
 static void command_and_ring(struct rgov *gov, struct session *session,
 	uint32_t slot, enum shm_command command)
 {
-	if (!session_command(session, slot, command))
-		return;
-	atomic_fetch_add_explicit(&gov->bells_rung, 1, memory_order_relaxed);
-	session_ring(session);
+	if (session_command(session, slot, command))
+		ring(gov, session);
 }
 
 static void commit(struct rgov *gov, struct session *session, uint32_t slot,
@@ -422,35 +432,13 @@ static int read_reply(
 					       from->body_bytes);
 }
 
-/* The pages of a large body are not needed any more; it is the client's file.
- */
-static void punch_body(const struct session *session, uint32_t slot)
+/* Under the lock: is the ticket's request still out, and nobody else's? */
+static bool is_out(
+	const struct session *session, const struct rgov_ticket *ticket)
 {
-	uint64_t bytes = session->slots[slot].body_bytes;
+	const struct slot *own = &session->slots[ticket->slot];
 
-	if (bytes > LARGE_BODY_BYTES)
-		(void)fallocate(session->fds[WIRE_FD_CLIENT_BODIES],
-			FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			(off_t)shm_body_off(slot), (off_t)bytes);
-}
-
-/* What is left to do with a slot whose reply was taken. */
-static void finish_slot(struct rgov *gov, struct session *session,
-	uint32_t slot, const struct rgov_reply *reply)
-{
-	struct slot *own = &session->slots[slot];
-	bool is_granted = own->is_permit && reply->result == RGOV_R_OK;
-
-	punch_body(session, slot);
-	(void)pthread_mutex_lock(&gov->lock);
-	if (is_granted) {
-		own->use = SLOT_HELD;
-	} else {
-		if (reply->body_bytes > LARGE_BODY_BYTES)
-			command_and_ring(gov, session, slot, SHM_ACK);
-		session_release_slot(session, slot);
-	}
-	(void)pthread_mutex_unlock(&gov->lock);
+	return own->use == SLOT_OUT && own->generation == ticket->generation;
 }
 
 /* A cancelled permit is never held, even where the grant came first: rgovd
@@ -462,18 +450,49 @@ static void hide_cancelled_grant(
 		reply->result = RGOV_R_CANCELLED;
 }
 
-static int collect(struct rgov *gov, struct session *session, uint32_t slot,
-	struct rgov_reply *reply)
+/* The request's end goes to this caller.  False: another thread has waited for
+ * the same ticket, or given it up, meanwhile; what was read is not ours. */
+static bool finish_slot(struct rgov *gov, struct session *session,
+	const struct rgov_ticket *ticket, struct rgov_reply *reply)
 {
-	int rc = read_reply(session, slot, reply);
+	struct slot *own = &session->slots[ticket->slot];
+	bool must_ring = false, is_ours;
 
-	hide_cancelled_grant(&session->slots[slot], reply);
-	finish_slot(gov, session, slot, reply);
-	return rc;
+	(void)pthread_mutex_lock(&gov->lock);
+	is_ours = is_out(session, ticket);
+	if (is_ours) {
+		/* Under the lock: a cancel comes before it, or finds the permit
+		 * held. */
+		hide_cancelled_grant(own, reply);
+		if (own->is_permit && reply->result == RGOV_R_OK)
+			own->use = SLOT_HELD;
+		else
+			must_ring = session_finish_slot(session, ticket->slot);
+	}
+	if (must_ring)
+		ring(gov, session);
+	(void)pthread_mutex_unlock(&gov->lock);
+	return is_ours;
 }
 
-static void abandon_slot(
-	struct rgov *gov, struct session *session, uint32_t slot);
+static int used_up(void)
+{
+	return fail(-ESTALE, "this ticket is used up");
+}
+
+static int collect(struct rgov *gov, struct session *session,
+	const struct rgov_ticket *ticket, struct rgov_reply *reply)
+{
+	int rc = read_reply(session, ticket->slot, reply);
+
+	if (finish_slot(gov, session, ticket, reply))
+		return rc;
+	rgov_reply_fini(reply);
+	return used_up();
+}
+
+static void abandon_slot(struct rgov *gov, struct session *session,
+	const struct rgov_ticket *ticket);
 
 /* Until when this wait may last, and whether that is the request's own end. */
 static uint64_t wait_limit(const struct rgov_ticket *ticket,
@@ -489,12 +508,16 @@ static uint64_t wait_limit(const struct rgov_ticket *ticket,
 }
 
 /* Only looks where the time is up already: no spin, no system call. */
-static int wait_until(struct rgov *gov, struct session *session, uint32_t slot,
-	uint64_t timeout_ms, uint64_t until_ns)
+static int wait_until(struct rgov *gov, struct session *session,
+	const struct rgov_ticket *ticket, uint64_t timeout_ms,
+	uint64_t until_ns)
 {
 	if (timeout_ms > 0)
-		return wait_for_answer(gov, session, slot, until_ns);
-	return session_has_answer(session, slot) ? 0 : -ETIMEDOUT;
+		return wait_for_answer(gov, session, ticket->slot,
+			ticket->generation, until_ns);
+	return session_has_answer(session, ticket->slot, ticket->generation)
+		       ? 0
+		       : -ETIMEDOUT;
 }
 
 static int wait_in(struct rgov *gov, struct session *session,
@@ -505,21 +528,26 @@ static int wait_in(struct rgov *gov, struct session *session,
 	uint64_t until_ns;
 	int rc;
 
-	if (session->slots[ticket->slot].use != SLOT_OUT)
-		return fail(-ESTALE, "this ticket is used up");
+	(void)pthread_mutex_lock(&gov->lock);
+	rc = is_out(session, ticket) ? 0 : -ESTALE;
+	(void)pthread_mutex_unlock(&gov->lock);
+	if (rc < 0)
+		return used_up();
 	until_ns = wait_limit(ticket, timeout_ms, &is_last);
-	rc = wait_until(gov, session, ticket->slot, timeout_ms, until_ns);
+	rc = wait_until(gov, session, ticket, timeout_ms, until_ns);
 	if (rc == 0)
-		return collect(gov, session, ticket->slot, ret_reply);
+		return collect(gov, session, ticket, ret_reply);
 	if (rc == -ETIMEDOUT && !is_last)
 		return -EAGAIN;
 	if (rc == -ETIMEDOUT) {
-		abandon_slot(gov, session, ticket->slot);
+		abandon_slot(gov, session, ticket);
 		return fail(-ETIMEDOUT,
 			"the deadline passed and rgovd at %s does not answer",
 			gov->socket_path);
 	}
-	if (rc == -ESTALE && session->lost)
+	if (rc == -ESTALE)
+		return used_up();
+	if (rc == -ECONNRESET)
 		return fail(-ECONNRESET,
 			"rgovd came back but does not know this process: %s",
 			rgov_why());
@@ -606,13 +634,13 @@ static void post_cancel(
 	command_and_ring(gov, session, slot, SHM_CANCEL);
 }
 
-static void abandon_slot(
-	struct rgov *gov, struct session *session, uint32_t slot)
+static void abandon_slot(struct rgov *gov, struct session *session,
+	const struct rgov_ticket *ticket)
 {
 	(void)pthread_mutex_lock(&gov->lock);
-	if (session->slots[slot].use == SLOT_OUT) {
-		post_cancel(gov, session, slot);
-		session->slots[slot].use = SLOT_ABANDONED;
+	if (is_out(session, ticket)) {
+		post_cancel(gov, session, ticket->slot);
+		session->slots[ticket->slot].use = SLOT_ABANDONED;
 		session->n_abandoned++;
 	}
 	(void)pthread_mutex_unlock(&gov->lock);
@@ -626,12 +654,32 @@ int rgov_cancel(struct rgov *gov, const struct rgov_ticket *ticket)
 	if (rc < 0)
 		return rc;
 	(void)pthread_mutex_lock(&gov->lock);
-	if (session->slots[ticket->slot].use == SLOT_OUT)
+	if (is_out(session, ticket))
 		post_cancel(gov, session, ticket->slot);
 	else
-		rc = fail(-ESTALE, "this ticket is used up");
+		rc = used_up();
 	(void)pthread_mutex_unlock(&gov->lock);
 	handle_leave(gov, session);
+	return rc;
+}
+
+/* -ESTALE: it is not held. */
+static int settle_in(struct rgov *gov, struct session *session,
+	const struct rgov_ticket *ticket, enum shm_settlement how,
+	int64_t input_tokens, int64_t output_tokens)
+{
+	const struct slot *own = &session->slots[ticket->slot];
+	int rc = -ESTALE;
+
+	(void)pthread_mutex_lock(&gov->lock);
+	if (own->use == SLOT_HELD && own->generation == ticket->generation) {
+		write_settlement(session, ticket->slot, how, input_tokens,
+			output_tokens);
+		command_and_ring(gov, session, ticket->slot, SHM_SETTLE);
+		session_release_slot(session, ticket->slot);
+		rc = 0;
+	}
+	(void)pthread_mutex_unlock(&gov->lock);
 	return rc;
 }
 
@@ -641,10 +689,9 @@ void rgov_abandon(struct rgov *gov, const struct rgov_ticket *ticket)
 
 	if (handle_enter_ticket(gov, ticket, &session) < 0)
 		return;
-	if (session->slots[ticket->slot].use == SLOT_HELD)
-		(void)rgov_settle(gov, ticket, RGOV_SETTLE_UNUSED, -1, -1);
-	else
-		abandon_slot(gov, session, ticket->slot);
+	/* One of the two finds it: out, or a permit that is held. */
+	abandon_slot(gov, session, ticket);
+	(void)settle_in(gov, session, ticket, SHM_SETTLED_UNUSED, -1, -1);
 	handle_leave(gov, session);
 }
 
@@ -656,18 +703,11 @@ int rgov_settle(struct rgov *gov, const struct rgov_ticket *ticket,
 
 	if (rc < 0)
 		return rc;
-	(void)pthread_mutex_lock(&gov->lock);
-	if (session->slots[ticket->slot].use == SLOT_HELD) {
-		write_settlement(session, ticket->slot,
-			(enum shm_settlement)how, input_tokens, output_tokens);
-		command_and_ring(gov, session, ticket->slot, SHM_SETTLE);
-		session_release_slot(session, ticket->slot);
-	} else {
-		rc = fail(-ESTALE, "this ticket is not a permit that is held");
-	}
-	(void)pthread_mutex_unlock(&gov->lock);
+	rc = settle_in(gov, session, ticket, (enum shm_settlement)how,
+		input_tokens, output_tokens);
 	handle_leave(gov, session);
-	return rc;
+	return rc == 0 ? 0
+		       : fail(rc, "this ticket is not a permit that is held");
 }
 
 /* ------------------------------------------------------------ event loops */
@@ -678,8 +718,8 @@ int rgov_fd(struct rgov *gov)
 
 	(void)pthread_mutex_lock(&gov->lock);
 	if (gov->session != NULL && gov->fork_number == fork_number() &&
-		gov->session->socket >= 0)
-		gov->told_fd = fd = gov->session->socket;
+		load_relaxed(gov->session->socket) >= 0)
+		gov->told_fd = fd = load_relaxed(gov->session->socket);
 	(void)pthread_mutex_unlock(&gov->lock);
 	return fd >= 0 ? fd : fail(fd, "no session yet: submit first");
 }
@@ -696,14 +736,15 @@ static void drain(int fd)
 int rgov_dispatch(struct rgov *gov)
 {
 	struct session *session = NULL;
-	int rc = 0;
+	int told_fd, rc = 0;
 
 	(void)pthread_mutex_lock(&gov->lock);
+	told_fd = gov->told_fd;
 	if (gov->session != NULL && gov->fork_number == fork_number()) {
 		session = gov->session;
 		session->users++;
-		if (session->socket >= 0)
-			drain(session->socket);
+		if (load_relaxed(session->socket) >= 0)
+			drain(load_relaxed(session->socket));
 	}
 	(void)pthread_mutex_unlock(&gov->lock);
 	if (session == NULL)
@@ -712,7 +753,7 @@ int rgov_dispatch(struct rgov *gov)
 		rc = handle_reconnect(
 			gov, session, clock_now_ns() + RECONNECT_TRY_NS);
 	if (rc == 0)
-		rc = session->socket != gov->told_fd;
+		rc = load_relaxed(session->socket) != told_fd;
 	handle_leave(gov, session);
 	return rc;
 }

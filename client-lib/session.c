@@ -27,6 +27,10 @@
 /* An rgovd that accepted the connection may take this long to answer: to leave
  * in the middle of a reattachment looks to it like a death. */
 #define ANSWER_NS 1000000000u
+/* One look at a socket that is waited for. */
+#define LOOK_MS 1000u
+/* Pages of bodies and replies above this are given back when they were used. */
+#define LARGE_BODY_BYTES (256u * 1024)
 
 /* What one message brought. */
 struct received {
@@ -83,18 +87,19 @@ static bool is_worth_a_retry(int error)
 	       error == -EINTR || error == -ECONNRESET || error == -EPIPE;
 }
 
-static void pause_ns(uint64_t pause, uint64_t until_ns)
+/* False: a signal came. */
+static bool pause_ns(uint64_t pause, uint64_t until_ns)
 {
 	uint64_t now = now_ns();
 	struct timespec rest;
 
 	if (now >= until_ns)
-		return;
+		return true;
 	if (pause > until_ns - now)
 		pause = until_ns - now;
 	rest.tv_sec = (time_t)(pause / 1000000000u);
 	rest.tv_nsec = (long)(pause % 1000000000u);
-	(void)nanosleep(&rest, NULL);
+	return nanosleep(&rest, NULL) == 0;
 }
 
 static int cannot_reach(const char *path, int error)
@@ -128,17 +133,19 @@ static int receive(int fd, uint64_t until_ns, struct received *ret)
 {
 	for (;;) {
 		struct pollfd ready = {.fd = fd, .events = POLLIN};
-		uint64_t now = now_ns();
+		uint64_t now = now_ns(), left_ms;
 		ssize_t n;
 
 		if (now >= until_ns)
 			return -ETIMEDOUT;
-		if (poll(&ready, 1, (int)((until_ns - now) / 1000000u) + 1) <=
-			0)
+		left_ms = (until_ns - now) / 1000000u + 1;
+		if (poll(&ready, 1,
+			    (int)(left_ms < LOOK_MS ? left_ms : LOOK_MS)) <= 0)
 			continue;
 		n = wire_receive(fd, &ret->message, sizeof(ret->message),
 			ret->fds, WIRE_FDS, &ret->n_fds);
-		if (n == -EAGAIN || n == -EINTR)
+		/* A reset is told once, before the words that came with it. */
+		if (n == -EAGAIN || n == -EINTR || n == -ECONNRESET)
 			continue;
 		if (n <= 0)
 			return n == 0 ? -ECONNRESET : (int)n;
@@ -204,7 +211,10 @@ static int exchange(int fd, const void *bytes, size_t n, const int *fds,
 	ret->n_fds = 0;
 	if (until_ns < now_ns() + ANSWER_NS)
 		until_ns = now_ns() + ANSWER_NS;
-	return rc < 0 ? rc : receive(fd, until_ns, ret);
+	/* rgovd may have refused before it heard us: its words are there. */
+	return rc < 0 && rc != -EPIPE && rc != -ECONNRESET
+		       ? rc
+		       : receive(fd, until_ns, ret);
 }
 
 /* ------------------------------------------------------------ mappings */
@@ -262,7 +272,7 @@ static struct session *allocate(uint32_t slots)
 
 	if (session == NULL)
 		return NULL;
-	session->socket = -1;
+	store_relaxed(session->socket, -1);
 	for (int i = 0; i < WIRE_REATTACH_FDS; i++)
 		session->fds[i] = -1;
 	session->client_shape = client_shape(slots);
@@ -307,7 +317,7 @@ static int adopt(struct received *received, int socket, struct session **ret)
 		session_free(session);
 		return rc;
 	}
-	session->socket = socket;
+	store_relaxed(session->socket, socket);
 	*ret = session;
 	return 0;
 }
@@ -392,7 +402,8 @@ static int reach(const struct session_target *target, uint64_t until_ns,
 		}
 		if (now_ns() >= until_ns)
 			return cannot_reach(target->socket_path, rc);
-		pause_ns(pause, until_ns);
+		if (!pause_ns(pause, until_ns) && old != NULL)
+			return -EINTR; /* of the caller's wait */
 		pause = pause * 2 < RETRY_LAST_NS ? pause * 2 : RETRY_LAST_NS;
 	}
 }
@@ -412,9 +423,11 @@ int session_reconnect(const struct session *session,
 
 void session_install(struct session *session, const struct session_link *link)
 {
-	if (session->socket >= 0)
-		(void)close(session->socket);
-	session->socket = link->socket;
+	int old = load_relaxed(session->socket);
+
+	store_relaxed(session->socket, link->socket);
+	if (old >= 0)
+		(void)close(old);
 	if (link->board != NULL) {
 		board_close(session->board);
 		session->board = link->board;
@@ -454,26 +467,31 @@ int session_ask(const char *socket_path, enum wire_verb verb, uint64_t until_ns,
 
 bool session_is_cut_off(const struct session *session)
 {
+	int socket = load_relaxed(session->socket);
 	char byte;
 	ssize_t n;
 
-	if (session->socket < 0)
+	if (socket < 0)
 		return true;
-	n = recv(session->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	n = recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
 void session_ring(const struct session *session)
 {
-	if (session->socket >= 0)
-		(void)send(session->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	int socket = load_relaxed(session->socket);
+
+	if (socket >= 0)
+		(void)send(socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static void close_descriptors(struct session *session)
 {
-	if (session->socket >= 0)
-		(void)close(session->socket);
-	session->socket = -1;
+	int socket = load_relaxed(session->socket);
+
+	if (socket >= 0)
+		(void)close(socket);
+	store_relaxed(session->socket, -1);
 	wire_close_fds(session->fds, WIRE_REATTACH_FDS);
 }
 
@@ -513,8 +531,10 @@ static void sweep_abandoned(struct session *session)
 {
 	for (uint32_t i = 0; i < session->client_shape.slots; i++) {
 		if (session->slots[i].use == SLOT_ABANDONED &&
-			session_has_answer(session, i))
-			session_release_slot(session, i);
+			session_has_answer(
+				session, i, session->slots[i].generation) &&
+			session_finish_slot(session, i))
+			session_ring(session);
 	}
 }
 
@@ -536,6 +556,27 @@ void session_release_slot(struct session *session, uint32_t slot)
 		session->n_abandoned--;
 	session->slots[slot].use = SLOT_FREE;
 	session->free_slots[session->n_free++] = slot;
+}
+
+void session_punch_body(
+	const struct session *session, uint32_t slot, uint64_t bytes)
+{
+	if (bytes > LARGE_BODY_BYTES)
+		(void)fallocate(session->fds[WIRE_FD_CLIENT_BODIES],
+			FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			(off_t)shm_body_off(slot), (off_t)bytes);
+}
+
+bool session_finish_slot(struct session *session, uint32_t slot)
+{
+	bool must_ring = false;
+
+	session_punch_body(session, slot, session->slots[slot].body_bytes);
+	/* The reply's pages are rgovd's to punch. */
+	if (session->daemon_slots[slot].body_bytes > LARGE_BODY_BYTES)
+		must_ring = session_command(session, slot, SHM_ACK);
+	session_release_slot(session, slot);
+	return must_ring;
 }
 
 bool session_command(

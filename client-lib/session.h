@@ -9,8 +9,8 @@
 #define CLIENT_SESSION_H
 
 #include "shm-layout/shm_layout.h"
-#include "shm-layout/wire_io.h"
 #include "shm-layout/shm_word.h"
+#include "shm-layout/wire_io.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -39,8 +39,10 @@ struct slot {
 struct session {
 	uint64_t number; /* unique in this process, never 0 */
 	uint32_t users;  /* waiters and others that look at the mappings */
-	bool lost;       /* rgovd will not have it back */
-	int socket;      /* -1: rgovd is away */
+	/* Written under the handle's lock, looked at without it (relaxed: who
+	 * sees the old one looks again a slice later). */
+	_Atomic bool lost;  /* rgovd will not have it back */
+	_Atomic int socket; /* -1: rgovd is away */
 	int fds[WIRE_REATTACH_FDS];
 	uint8_t id[16];
 	struct client_shape client_shape;
@@ -117,13 +119,33 @@ void session_release_slot(struct session *session, uint32_t slot);
 bool session_command(
 	struct session *session, uint32_t slot, enum shm_command command);
 
+/* What is left to do with a slot whose end has come: the pages of a large body
+ * and of a large reply go back, and it is free.  Under the lock.  True: rgovd
+ * must be rung. */
+bool session_finish_slot(struct session *session, uint32_t slot);
+
+/* The pages of a body of that size go back. */
+void session_punch_body(
+	const struct session *session, uint32_t slot, uint64_t bytes);
+
 static inline bool session_has_answer(
-	const struct session *session, uint32_t slot)
+	const struct session *session, uint32_t slot, uint32_t generation)
 {
 	/* A3: acquire pairs with D3, so that the reply is whole. */
 	return shm_word_is_answer(
-		load_acquire(session->daemon_slots[slot].word),
-		session->slots[slot].generation);
+		load_acquire(session->daemon_slots[slot].word), generation);
+}
+
+/* Is rgovd at a later generation?  Then this one's answer is gone: another
+ * thread took it or gave it up. */
+static inline bool session_is_past(
+	const struct session *session, uint32_t slot, uint32_t generation)
+{
+	/* Relaxed: nothing but the word is looked at. */
+	uint32_t ahead = shm_generations_between(generation,
+		shm_generation(load_relaxed(session->daemon_slots[slot].word)));
+
+	return ahead != 0 && ahead <= SHM_GENERATION_MASK / 2;
 }
 
 #endif

@@ -50,7 +50,8 @@ static void change_credit(struct rgov *gov, int by)
 	store_relaxed(gov->spin_credit, credit > 0 ? credit : 0);
 }
 
-static bool spin(struct rgov *gov, struct session *session, uint32_t slot)
+static bool spin(struct rgov *gov, struct session *session, uint32_t slot,
+	uint32_t generation)
 {
 	/* Relaxed: advice. */
 	uint64_t spin_ns =
@@ -62,7 +63,7 @@ static bool spin(struct rgov *gov, struct session *session, uint32_t slot)
 	until_ns = clock_now_ns() + spin_ns;
 	do {
 		for (int look = 0; look < LOOKS_PER_CLOCK; look++) {
-			if (session_has_answer(session, slot)) {
+			if (session_has_answer(session, slot, generation)) {
 				change_credit(gov, 1);
 				return true;
 			}
@@ -105,11 +106,10 @@ static void count(_Atomic uint64_t *counter)
 
 /* One slice.  0: look again; -ETIMEDOUT: the slice passed; -EINTR. */
 static int sleep_slice(struct rgov *gov, struct session *session, uint32_t slot,
-	uint64_t sleep_ns)
+	uint32_t generation, uint64_t sleep_ns)
 {
 	struct client_slot *client = &session->client_slots[slot];
 	struct daemon_slot *daemon = &session->daemon_slots[slot];
-	uint32_t generation = session->slots[slot].generation;
 	uint32_t seen = wake_announce_sleep(client, daemon);
 	int rc = 0;
 
@@ -123,11 +123,12 @@ static int sleep_slice(struct rgov *gov, struct session *session, uint32_t slot,
 }
 
 int wait_for_answer(struct rgov *gov, struct session *session, uint32_t slot,
-	uint64_t until_ns)
+	uint32_t generation, uint64_t until_ns)
 {
 	uint64_t number = fork_number();
 
-	if (session_has_answer(session, slot) || spin(gov, session, slot)) {
+	if (session_has_answer(session, slot, generation) ||
+		spin(gov, session, slot, generation)) {
 		count(&gov->found_spinning);
 		return 0;
 	}
@@ -140,10 +141,10 @@ int wait_for_answer(struct rgov *gov, struct session *session, uint32_t slot,
 			return -ETIMEDOUT;
 		if (sleep_ns > SLICE_NS)
 			sleep_ns = SLICE_NS;
-		rc = sleep_slice(gov, session, slot, sleep_ns);
+		rc = sleep_slice(gov, session, slot, generation, sleep_ns);
 		if (fork_number() != number)
 			return -ESTALE; /* a greenlet, resumed in a child */
-		if (session_has_answer(session, slot)) {
+		if (session_has_answer(session, slot, generation)) {
 			if (rc == -ETIMEDOUT)
 				count(&gov->found_by_slice);
 			judge_sleep(gov, session, clock_now_ns() - now);
@@ -151,10 +152,12 @@ int wait_for_answer(struct rgov *gov, struct session *session, uint32_t slot,
 		}
 		if (rc == -EINTR)
 			return rc;
+		if (session_is_past(session, slot, generation))
+			return -ESTALE;
 		if (rc != -ETIMEDOUT || !session_is_cut_off(session))
 			continue;
 		rc = handle_reconnect(gov, session, until_ns);
-		if (rc < 0 && rc != -EAGAIN && rc != -ECONNREFUSED)
+		if (rc == -ECONNRESET || rc == -EINTR)
 			return rc;
 	}
 }

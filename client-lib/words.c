@@ -28,6 +28,8 @@ const char *rgov_why(void)
 
 const char *rgov_strerror(int error)
 {
+	const char *words;
+
 	switch (error < 0 ? -error : error) {
 	case 0:
 		return "no error";
@@ -51,7 +53,8 @@ const char *rgov_strerror(int error)
 	case EINTR:
 		return "a signal came first";
 	default:
-		return strerrordesc_np(error < 0 ? -error : error);
+		words = strerrordesc_np(error < 0 ? -error : error);
+		return words != NULL ? words : "unknown error";
 	}
 }
 

@@ -82,7 +82,8 @@ ssize_t wire_receive(int socket, void *bytes, size_t size, int *ret_fds,
 	*ret_n_fds = 0;
 	if (max_fds > 0) {
 		message.msg_control = control.space;
-		message.msg_controllen = CMSG_SPACE(max_fds * sizeof(int));
+		/* Not CMSG_SPACE(): its padding may have room for one more. */
+		message.msg_controllen = CMSG_LEN(max_fds * sizeof(int));
 	}
 	n = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n < 0)

@@ -51,7 +51,6 @@ struct rig {
 	struct door_settlement settlement; /* the last */
 	char user[SHM_USER_BYTES];         /* of the last submission */
 
-	pthread_t thread;
 	_Atomic bool is_stopping, restart;
 	_Atomic unsigned int restarts;
 };
@@ -325,18 +324,25 @@ static inline void rig_stop(struct rig *rig)
 	free(rig);
 }
 
-/* One turn of rgovd's main loop, which sleeps at most until then. */
-static inline unsigned int rig_turn(struct rig *rig, uint64_t until_ns)
+/* What is ready and what the clients said; how much there was. */
+static inline unsigned int rig_step(struct rig *rig, uint64_t until_ns)
 {
 	int ready = loop_step(rig->loop, until_ns);
-	unsigned int found = door_poll(rig->door);
-	uint64_t now = loop_now_ns();
 
 	if (ready < 0)
 		abort();
-	if (ready == 0 && found == 0 && !door_should_spin(rig->door, now))
+	return (unsigned int)ready + door_poll(rig->door);
+}
+
+/* One turn of rgovd's main loop, which sleeps at most until then. */
+static inline unsigned int rig_turn(struct rig *rig, uint64_t until_ns)
+{
+	unsigned int n = rig_step(rig, until_ns);
+	uint64_t now = loop_now_ns();
+
+	if (n == 0 && !door_should_spin(rig->door, now))
 		(void)door_prepare_sleep(rig->door, now);
-	return (unsigned int)ready + found;
+	return n;
 }
 
 /* Turns until the condition holds; 10 s without it is a failure. */
@@ -363,10 +369,22 @@ static inline struct door_stats rig_stats(const struct rig *rig)
 
 /* ------------------------------------------------------------ in a thread */
 
+/* The thread that steps a loop creates it: rig and door are the thread's. */
+struct rig_thread {
+	uint32_t spin_us;
+	pthread_t thread;
+	struct rig *_Atomic rig;
+};
+
 static inline void *rig_serve(void *argument)
 {
-	struct rig *rig = argument;
+	struct rig_thread *thread = argument;
+	struct rig *rig = rig_start();
 
+	rig->config.spin_us = thread->spin_us;
+	rig->config.slots_per_session = 1024;
+	door_set_limits(rig->door, 1024, thread->spin_us);
+	thread->rig = rig;
 	while (!rig->is_stopping) {
 		uint64_t until_ns = 0;
 		unsigned int n;
@@ -380,24 +398,26 @@ static inline void *rig_serve(void *argument)
 			door_prepare_sleep(rig->door, loop_now_ns()))
 			until_ns = UINT64_MAX;
 		do {
-			n = (unsigned int)loop_step(rig->loop, until_ns);
-			n += door_poll(rig->door);
+			n = rig_step(rig, until_ns);
 			until_ns = 0;
 		} while (n > 0);
 	}
+	rig_stop(rig);
 	return NULL;
 }
 
+static struct rig_thread rig_server;
+
 __attribute__((unused)) static struct rig *rig_run(uint32_t spin_us)
 {
-	struct rig *rig = rig_start();
-
-	rig->config.spin_us = spin_us;
-	door_set_limits(rig->door, 1024, spin_us);
-	rig->config.slots_per_session = 1024;
-	CU_ASSERT_EQUAL_FATAL(
-		pthread_create(&rig->thread, NULL, rig_serve, rig), 0);
-	return rig;
+	rig_server.spin_us = spin_us;
+	rig_server.rig = NULL;
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&rig_server.thread, NULL,
+				      rig_serve, &rig_server),
+		0);
+	while (rig_server.rig == NULL)
+		(void)sched_yield();
+	return rig_server.rig;
 }
 
 /* Asks the thread for a successor and waits for it. */
@@ -415,8 +435,7 @@ __attribute__((unused)) static void rig_end_run(struct rig *rig)
 {
 	rig->is_stopping = true;
 	loop_wake(rig->loop);
-	(void)pthread_join(rig->thread, NULL);
-	rig_stop(rig);
+	(void)pthread_join(rig_server.thread, NULL);
 }
 
 /* ------------------------------------------------------------ leaks */
