@@ -389,11 +389,14 @@ static bool take_message(struct door_session *session)
 		wire_close_fds(incoming.fds, incoming.n_fds);
 		return false; /* it may be gone: look again in the next step */
 	}
-	if (n == 1) {
-		if (session->stage == SESSION_SERVED)
-			active_add(session);
-		return true;
+	if (n == 1 && session->stage == SESSION_SERVED) {
+		active_add(session);
+		/* One bell is the rule, and to look for another costs as much
+		 * as to take it: the loop tells when there is one. */
+		return false;
 	}
+	if (n == 1)
+		return true;
 	if (session->stage == SESSION_WELCOMED &&
 		is_whole(&incoming, sizeof(struct wire_mapped)) &&
 		incoming.message.head.magic == WIRE_MAGIC &&
