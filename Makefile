@@ -17,7 +17,7 @@ DEPS := gcc make pkg-config liburing-dev libcurl4-openssl-dev libssl-dev \
 	libjsmn-dev libconfuse-dev uthash-dev libncurses-dev \
 	libmicrohttpd-dev libjansson-dev libcunit1-dev curl procps \
 	python3 python3-dev python3-setuptools python3-flask gunicorn \
-	python3-boto3 openssl
+	python3-boto3 openssl tmux
 LINT_DEPS := clang clang-format clang-tidy cppcheck shellcheck mandoc
 
 PKGS := liburing libcurl libcrypto libconfuse

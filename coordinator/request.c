@@ -42,7 +42,7 @@ static bool copy_texts(
 
 	memcpy(request->user, submission->user, strlen(submission->user) + 1);
 	memcpy(request->app, submission->app, strlen(submission->app) + 1);
-	(void)snprintf(request->peer, sizeof(request->peer), "%u",
+	(void)snprintf(request->peer, sizeof(request->peer), "uid %u",
 		(unsigned int)submission->uid);
 	if (model_bytes < sizeof(request->model_id))
 		memcpy(request->model_id, submission->model_id,

@@ -70,7 +70,7 @@ struct request {
 	const char *last_code;     /* why it backs off; static text */
 	char user[SHM_USER_BYTES];
 	char app[SHM_APP_BYTES]; /* for people; a client chooses it */
-	char peer[12];           /* its uid: fairness above the user */
+	char peer[16];           /* its uid: fairness above the user */
 	char *headers;           /* "" or its own memory */
 	char *long_model_id;     /* of more than REQUEST_MODEL_ROOM, or NULL */
 	char model_id[REQUEST_MODEL_ROOM];

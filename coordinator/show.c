@@ -95,7 +95,7 @@ static uint32_t lane_record(
 		struct board_lane *lane = &board->lanes[found];
 
 		board_begin(&lane->sequence);
-		memcpy(lane->name, shown, sizeof(shown));
+		board_text(lane->name, sizeof(lane->name), shown);
 		board_end(&lane->sequence);
 	}
 	return governor->last_lane = found;
@@ -112,28 +112,28 @@ static bool show_lane(const struct policy_lane_view *view, void *argument)
 		return true;
 	governor->lane_used_ns[index] = now;
 	board_begin(&lane->sequence);
-	lane->running = view->running;
-	lane->running_peak = view->running_peak;
-	lane->running_limit = view->running_limit;
-	lane->queued = view->queued;
-	lane->backing_off = view->backing_off;
-	lane->starts = view->starts;
-	lane->starts_peak = view->starts_peak;
-	lane->starts_limit = view->starts_limit;
-	lane->retry_budget_left = view->retry_budget_left;
-	lane->gate_open = view->gate_open;
-	lane->tokens_available = view->tokens_available;
-	lane->tokens_limit = view->tokens_limit;
-	lane->tokens_reserved = view->tokens_reserved;
-	lane->tokens_used_today = view->tokens_used_today;
-	lane->tokens_day_limit = view->tokens_day_limit;
-	lane->admitted = view->admitted;
-	lane->done = view->done;
-	lane->throttled = view->throttled;
-	lane->lost = view->lost;
-	lane->retries = view->retries;
-	lane->gate_opens_ns = view->gate_opens_ns;
-	lane->as_of_ns = now;
+	board_put(lane->running, view->running);
+	board_put(lane->running_peak, view->running_peak);
+	board_put(lane->running_limit, view->running_limit);
+	board_put(lane->queued, view->queued);
+	board_put(lane->backing_off, view->backing_off);
+	board_put(lane->starts, view->starts);
+	board_put(lane->starts_peak, view->starts_peak);
+	board_put(lane->starts_limit, view->starts_limit);
+	board_put(lane->retry_budget_left, view->retry_budget_left);
+	board_put(lane->gate_open, view->gate_open);
+	board_put(lane->tokens_available, view->tokens_available);
+	board_put(lane->tokens_limit, view->tokens_limit);
+	board_put(lane->tokens_reserved, view->tokens_reserved);
+	board_put(lane->tokens_used_today, view->tokens_used_today);
+	board_put(lane->tokens_day_limit, view->tokens_day_limit);
+	board_put(lane->admitted, view->admitted);
+	board_put(lane->done, view->done);
+	board_put(lane->throttled, view->throttled);
+	board_put(lane->lost, view->lost);
+	board_put(lane->retries, view->retries);
+	board_put(lane->gate_opens_ns, view->gate_opens_ns);
+	board_put(lane->as_of_ns, now);
 	board_text(lane->pattern, sizeof(lane->pattern), view->pattern);
 	board_end(&lane->sequence);
 	return true;
@@ -148,16 +148,16 @@ static bool show_user(const struct policy_user_view *view, void *argument)
 		&governor->board.board->users[governor->n_users_shown];
 
 	board_begin(&user->sequence);
-	user->running = view->running;
-	user->running_limit = view->running_limit;
-	user->queued = view->queued;
-	user->queued_limit = view->queued_limit;
-	user->service = view->service;
-	user->weight = view->weight;
-	user->admitted = view->admitted;
-	user->done = view->done;
-	user->refused = view->refused;
-	user->last_ns = view->last_ns;
+	board_put(user->running, view->running);
+	board_put(user->running_limit, view->running_limit);
+	board_put(user->queued, view->queued);
+	board_put(user->queued_limit, view->queued_limit);
+	board_put(user->service, view->service);
+	board_put(user->weight, view->weight);
+	board_put(user->admitted, view->admitted);
+	board_put(user->done, view->done);
+	board_put(user->refused, view->refused);
+	board_put(user->last_ns, view->last_ns);
 	board_text(user->name, sizeof(user->name), view->name);
 	board_text(user->app, sizeof(user->app), view->app);
 	board_end(&user->sequence);
@@ -173,7 +173,7 @@ static void clear_users_from(struct governor *governor, uint32_t first)
 		if (user->name[0] == '\0')
 			break;
 		board_begin(&user->sequence);
-		user->name[0] = '\0';
+		board_put(user->name[0], '\0');
 		board_end(&user->sequence);
 	}
 }
@@ -269,24 +269,37 @@ static bool take_record(struct request *request, enum board_live_state state)
 	return true;
 }
 
+static void put_client(
+	struct board_live *live, const struct door_session *session)
+{
+	struct door_client client;
+
+	door_identify(session, &client);
+	board_put(live->pid, client.pid);
+	board_put(live->pid_started, client.pid_started);
+	board_put(live->uid, client.uid);
+	board_put_bytes(
+		live->session_id, client.session_id, sizeof(live->session_id));
+}
+
 static void fill_record(struct board_live *live, const struct request *request)
 {
-	live->slot = request->slot ? request->slot->index : 0;
-	live->generation = request->slot ? request->slot->generation : 0;
-	live->request = request->number;
-	live->enqueued_ns = request->accepted_ns;
-	live->deadline_ns = request->policy.deadline_ns;
-	live->tokens =
-		request->policy.input_tokens + request->policy.output_tokens;
-	live->class = (uint8_t)request->policy.class;
-	live->kind = (uint8_t)request->kind;
-	live->operation = (uint8_t)request->operation;
+	board_put(live->slot, request->slot ? request->slot->index : 0);
+	board_put(live->generation,
+		request->slot ? request->slot->generation : 0);
+	board_put(live->request, request->number);
+	board_put(live->enqueued_ns, request->accepted_ns);
+	board_put(live->deadline_ns, request->policy.deadline_ns);
+	board_put(live->tokens,
+		request->policy.input_tokens + request->policy.output_tokens);
+	board_put(live->class, (uint8_t)request->policy.class);
+	board_put(live->kind, (uint8_t)request->kind);
+	board_put(live->operation, (uint8_t)request->operation);
 	board_text(live->user, sizeof(live->user), request->user);
 	board_text(live->app, sizeof(live->app), request->app);
 	board_text(live->model, sizeof(live->model), request_model_id(request));
 	if (request->slot != NULL)
-		door_identify(request->slot->session, &live->pid,
-			&live->pid_started, &live->uid, live->session_id);
+		put_client(live, request->slot->session);
 }
 
 void show_request(struct request *request, enum board_live_state state)
@@ -301,10 +314,10 @@ void show_request(struct request *request, enum board_live_state state)
 	board_begin(&live->sequence);
 	if (is_new)
 		fill_record(live, request);
-	live->state = state;
-	live->attempts = request->calls;
-	live->started_ns = request->last_start_ns;
-	live->expires_ns = request->expires_ns;
+	board_put(live->state, state);
+	board_put(live->attempts, request->calls);
+	board_put(live->started_ns, request->last_start_ns);
+	board_put(live->expires_ns, request->expires_ns);
 	board_end(&live->sequence);
 }
 
@@ -316,12 +329,13 @@ void show_ghost(struct request *request, const struct board_live *record)
 		return;
 	live = &request->governor->board.board->live[request->live];
 	board_begin(&live->sequence);
-	live->pid = record->pid;
-	live->pid_started = record->pid_started;
-	live->uid = record->uid;
-	live->slot = record->slot;
-	live->generation = record->generation;
-	memcpy(live->session_id, record->session_id, sizeof(live->session_id));
+	board_put(live->pid, record->pid);
+	board_put(live->pid_started, record->pid_started);
+	board_put(live->uid, record->uid);
+	board_put(live->slot, record->slot);
+	board_put(live->generation, record->generation);
+	board_put_bytes(
+		live->session_id, record->session_id, sizeof(live->session_id));
 	board_end(&live->sequence);
 }
 
@@ -334,7 +348,7 @@ void show_request_gone(struct request *request)
 		return;
 	live = &governor->board.board->live[request->live];
 	board_begin(&live->sequence);
-	live->state = BOARD_LIVE_FREE;
+	board_put(live->state, BOARD_LIVE_FREE);
 	board_end(&live->sequence);
 	governor->live_free[governor->n_live_free++] = request->live;
 	request->live = REQUEST_NO_LIVE;

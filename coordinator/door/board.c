@@ -169,10 +169,8 @@ int board_open_old(const char *name, const struct board **ret_board)
 
 void board_begin(_Atomic uint32_t *sequence)
 {
-	/* The increment must be seen before the writes that follow: they are
-	 * ordered by an acquiring exchange, as a lock would.  One writer. */
-	(void)atomic_exchange_explicit(
-		sequence, load_relaxed(*sequence) | 1, memory_order_acq_rel);
+	/* Relaxed: each board_put() that follows releases it. */
+	store_relaxed(*sequence, load_relaxed(*sequence) | 1);
 }
 
 void board_end(_Atomic uint32_t *sequence)
@@ -219,9 +217,9 @@ void board_event(
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	board_begin(&event->sequence);
-	event->number = number;
-	event->at_ns = loop_now_ns();
-	event->at_unix_ns = unix_now_ns();
+	board_put(event->number, number);
+	board_put(event->at_ns, loop_now_ns());
+	board_put(event->at_unix_ns, unix_now_ns());
 	board_text(event->kind, sizeof(event->kind), kind);
 	board_text(event->text, sizeof(event->text), text);
 	board_end(&event->sequence);
@@ -248,7 +246,13 @@ void board_text(char *to, size_t size, const char *from)
 	for (; n < size - 1 && from[n] != '\0'; n++) {
 		unsigned char byte = (unsigned char)from[n];
 
-		to[n] = byte < 0x20 || byte == 0x7f ? '?' : from[n];
+		board_put(to[n], byte < 0x20 || byte == 0x7f ? '?' : from[n]);
 	}
-	to[n] = '\0';
+	board_put(to[n], '\0');
+}
+
+void board_put_bytes(void *to, const void *from, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i++)
+		board_put(((uint8_t *)to)[i], ((const uint8_t *)from)[i]);
 }

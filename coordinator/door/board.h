@@ -37,9 +37,18 @@ void board_fini(struct board_writer *writer);
  */
 int board_open_old(const char *name, const struct board **ret_board);
 
-/* Opens and closes a record's sequence lock (B2) around the writes. */
+/* Opens and closes a record's sequence lock (B2) around board_put()s. */
 void board_begin(_Atomic uint32_t *sequence);
 void board_end(_Atomic uint32_t *sequence);
+
+/* Writes one field of an open record.  Release: not before the odd sequence, or
+ * a reader would take new and old for one record. */
+#define board_put(field, value)                                                \
+	do {                                                                   \
+		__typeof__(field) put_ = (value);                              \
+		__atomic_store(&(field), &put_, __ATOMIC_RELEASE);             \
+	} while (0)
+void board_put_bytes(void *to, const void *from, size_t bytes);
 
 /* Appends a start, and moves one; both stored before its first byte (B3). */
 uint64_t board_add_start(
@@ -53,7 +62,7 @@ void board_event(struct board_writer *writer, const char *kind,
 
 void board_sample(struct board_histogram *histogram, uint64_t ns);
 
-/* Copies with '?' for control bytes, cut and closed with a zero. */
+/* Puts a text with '?' for control bytes, cut and closed with a zero. */
 void board_text(char *to, size_t size, const char *from);
 
 /* Adds to a counter that only this process writes. */

@@ -187,8 +187,14 @@ struct door_stats {
 void door_read_stats(const struct door *door, struct door_stats *ret_stats);
 
 /* Who is at the other end, for the board. */
-void door_identify(const struct door_session *session, int32_t *ret_pid,
-	uint64_t *ret_pid_started, uint32_t *ret_uid, uint8_t ret_id[16]);
+struct door_client {
+	pid_t pid; /* in rgovd's PID namespace; 0: another one */
+	uint64_t pid_started;
+	uid_t uid;
+	uint8_t session_id[16];
+};
+void door_identify(
+	const struct door_session *session, struct door_client *ret_client);
 
 /* Field 22 of /proc/PID/stat: with the pid it names a process for ever; 0:
  * there is no such process, or it cannot be seen. */

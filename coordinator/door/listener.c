@@ -702,11 +702,11 @@ void door_read_stats(const struct door *door, struct door_stats *ret_stats)
 	*ret_stats = door->stats;
 }
 
-void door_identify(const struct door_session *session, int32_t *ret_pid,
-	uint64_t *ret_pid_started, uint32_t *ret_uid, uint8_t ret_id[16])
+void door_identify(
+	const struct door_session *session, struct door_client *ret_client)
 {
-	*ret_pid = session->pid;
-	*ret_pid_started = session->pid_started;
-	*ret_uid = session->uid;
-	memcpy(ret_id, session->id, sizeof(session->id));
+	ret_client->pid = session->pid;
+	ret_client->pid_started = session->pid_started;
+	ret_client->uid = session->uid;
+	memcpy(ret_client->session_id, session->id, sizeof(session->id));
 }
