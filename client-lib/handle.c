@@ -9,10 +9,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How long a thread waits for another that reconnects, before it looks again.
- */
-#define LOOK_AGAIN_NS 10000000u
-
 uint64_t clock_now_ns(void)
 {
 	struct timespec now;
@@ -263,14 +259,9 @@ int handle_reconnect(
 {
 	struct session_target target = target_of(gov);
 	struct session_link link;
-	struct timespec limit;
-	uint64_t look_again = clock_now_ns() + LOOK_AGAIN_NS;
 	int rc = 0;
 
-	limit.tv_sec = (time_t)(look_again / 1000000000u);
-	limit.tv_nsec = (long)(look_again % 1000000000u);
-	if (pthread_mutex_clocklock(
-		    &gov->reconnecting, CLOCK_MONOTONIC, &limit) != 0)
+	if (pthread_mutex_trylock(&gov->reconnecting) != 0)
 		return -EAGAIN; /* another thread is at it: look at the slot */
 	if (load_relaxed(session->lost)) {
 		rc = -ECONNRESET;

@@ -54,7 +54,7 @@ int handle_enter_ticket(struct rgov *gov, const struct rgov_ticket *ticket,
 	struct session **ret);
 void handle_leave(struct rgov *gov, struct session *session);
 
-/* rgovd is gone: reconnects, or waits for the thread that does, until until_ns.
+/* rgovd is gone: reconnects, until until_ns; -EAGAIN where another thread does.
  * 0: the session is served again; -ECONNRESET: it is lost; -EINTR: a signal
  * came; else not yet: look at the slot and try again. */
 int handle_reconnect(

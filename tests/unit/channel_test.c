@@ -477,7 +477,7 @@ static void closing_with_requests_out(void)
 	ticket = submit("x");
 	assert_ends(&ticket, RGOV_R_OK);
 	rgov_close(gov);
-	while (rig->door->stats.died == 0)
+	while (rig->died == 0)
 		(void)sched_yield();
 	before = open_descriptors();
 	gov = open_handle(8);
@@ -550,7 +550,7 @@ static void an_event_loop_survives_a_restart(void)
 	CU_ASSERT_EQUAL(rgov_submit(gov, &request, &ticket), 0);
 	fd = rgov_fd(gov);
 	wait_for(&rig->submitted, 1);
-	rig_run_again(rig);
+	rig_do(rig, rig_restart);
 	CU_ASSERT_FATAL(becomes_readable(fd));
 	while ((rc = rgov_dispatch(gov)) < 0)
 		(void)sched_yield();
@@ -599,7 +599,7 @@ static void calls_go_on_over_restarts(void)
 		(void)pthread_create(
 			&threads[i], NULL, call_for_ever, &stop_it);
 	for (unsigned int i = 1; i <= 10; i++) {
-		rig_run_again(rig);
+		rig_do(rig, rig_restart);
 		wait_for(&rig->reattached, i);
 	}
 	stop_it = true;
@@ -643,9 +643,9 @@ static void a_child_registers_anew(void)
 	}
 	(void)waitpid(child, &status, 0);
 	CU_ASSERT_EQUAL(status, 0);
-	while (rig->door->stats.died < 1)
+	while (rig->died < 1)
 		(void)sched_yield();
-	CU_ASSERT_EQUAL(rig->door->stats.opened, 2);
+	CU_ASSERT_EQUAL(rig->opened, 2);
 	CU_ASSERT_EQUAL(rig->orphaned, 0);
 	assert_ends(&ticket, RGOV_R_OK);
 	CU_ASSERT_EQUAL(rgov_cancel(gov, &held), 0);
@@ -656,16 +656,17 @@ static void a_child_registers_anew(void)
 
 /* ------------------------------------------------------------ the wrap */
 
-/* As if the slot had been used that often: at rest, both sides agree. */
-static void age_slot(uint32_t slot, uint32_t generation)
+/* As if slot 0 had been used that often: at rest, both sides agree. */
+static void age_slot(struct rig *of)
 {
-	struct door_session *session = rig->door->sessions;
+	struct door_session *session = of->door->sessions;
+	uint32_t generation = SHM_GENERATION_MASK - 10;
 
-	gov->session->slots[slot].generation = generation;
-	session->slots[slot].generation = generation;
-	store_release(gov->session->client_slots[slot].word,
+	gov->session->slots[0].generation = generation;
+	session->slots[0].generation = generation;
+	store_release(gov->session->client_slots[0].word,
 		shm_word(generation, SHM_SUBMIT));
-	store_release(session_daemon_slot(session, slot)->word,
+	store_release(session_daemon_slot(session, 0)->word,
 		shm_word(generation, SHM_DONE));
 }
 
@@ -678,7 +679,7 @@ static void generations_wrap(void)
 	start(1, 0);
 	ticket = submit("x");
 	assert_ends(&ticket, RGOV_R_OK);
-	age_slot(0, SHM_GENERATION_MASK - 10);
+	rig_do(rig, age_slot);
 	for (int i = 0; i < 10; i++) {
 		struct rgov_reply reply = empty_reply();
 

@@ -48,11 +48,13 @@ struct rig {
 	_Atomic unsigned int submitted, cancelled, settled, orphaned,
 		reattached, verbs;
 	_Atomic unsigned int recovered[4]; /* submissions, by enum shm_state */
+	_Atomic unsigned int opened,
+		died; /* of this door; other threads read */
 	struct door_settlement settlement; /* the last */
 	char user[SHM_USER_BYTES];         /* of the last submission */
 
-	_Atomic bool is_stopping, restart;
-	_Atomic unsigned int restarts;
+	_Atomic bool is_stopping;
+	void (*_Atomic errand)(struct rig *rig); /* for its thread */
 };
 
 static inline struct door_reply rig_reply(enum shm_result result)
@@ -324,6 +326,14 @@ static inline void rig_stop(struct rig *rig)
 	free(rig);
 }
 
+static inline struct door_stats rig_stats(const struct rig *rig)
+{
+	struct door_stats stats;
+
+	door_read_stats(rig->door, &stats);
+	return stats;
+}
+
 /* What is ready and what the clients said; how much there was. */
 static inline unsigned int rig_step(struct rig *rig, uint64_t until_ns)
 {
@@ -331,7 +341,10 @@ static inline unsigned int rig_step(struct rig *rig, uint64_t until_ns)
 
 	if (ready < 0)
 		abort();
-	return (unsigned int)ready + door_poll(rig->door);
+	ready += (int)door_poll(rig->door);
+	rig->opened = (unsigned int)rig_stats(rig).opened;
+	rig->died = (unsigned int)rig_stats(rig).died;
+	return (unsigned int)ready;
 }
 
 /* One turn of rgovd's main loop, which sleeps at most until then. */
@@ -359,14 +372,6 @@ static inline unsigned int rig_turn(struct rig *rig, uint64_t until_ns)
 	do {                                                                   \
 	} while (rig_turn((rig), 0) > 0)
 
-static inline struct door_stats rig_stats(const struct rig *rig)
-{
-	struct door_stats stats;
-
-	door_read_stats(rig->door, &stats);
-	return stats;
-}
-
 /* ------------------------------------------------------------ in a thread */
 
 /* The thread that steps a loop creates it: rig and door are the thread's. */
@@ -389,10 +394,9 @@ static inline void *rig_serve(void *argument)
 		uint64_t until_ns = 0;
 		unsigned int n;
 
-		if (rig->restart) {
-			rig_restart(rig);
-			rig->restarts++;
-			rig->restart = false;
+		if (rig->errand != NULL) {
+			rig->errand(rig);
+			rig->errand = NULL;
 		}
 		if (!door_should_spin(rig->door, loop_now_ns()) &&
 			door_prepare_sleep(rig->door, loop_now_ns()))
@@ -420,14 +424,13 @@ __attribute__((unused)) static struct rig *rig_run(uint32_t spin_us)
 	return rig_server.rig;
 }
 
-/* Asks the thread for a successor and waits for it. */
-__attribute__((unused)) static void rig_run_again(struct rig *rig)
+/* Has the rig's thread run this between two turns, and waits for it. */
+__attribute__((unused)) static void rig_do(
+	struct rig *rig, void (*errand)(struct rig *rig))
 {
-	unsigned int before = rig->restarts;
-
-	rig->restart = true;
+	rig->errand = errand;
 	loop_wake(rig->loop);
-	while (rig->restarts == before)
+	while (rig->errand != NULL)
 		(void)sched_yield();
 }
 
