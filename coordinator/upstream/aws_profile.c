@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 struct reader {
@@ -51,6 +52,11 @@ static int read_all(int fd, char *text, size_t size, size_t *ret_bytes)
 	return 0;
 }
 
+static bool is_dev_null(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
+}
+
 static int load_fd(struct reader *reader, int fd)
 {
 	struct aws_profile *profile = reader->profile;
@@ -60,7 +66,8 @@ static int load_fd(struct reader *reader, int fd)
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if (!S_ISREG(st.st_mode))
+	/* AWS_CONFIG_FILE=/dev/null is how people say "none". */
+	if (!S_ISREG(st.st_mode) && !is_dev_null(&st))
 		return refuse(reader, "not a regular file");
 	if (st.st_size > AWS_PROFILE_MAX_FILE_BYTES)
 		return refuse(reader, "larger than 1 MiB");

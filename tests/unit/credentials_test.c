@@ -443,6 +443,19 @@ static void reads_odd_files(void)
 	CU_ASSERT_EQUAL(load(NULL), -ENOKEY);
 }
 
+/* /dev/null in place of a file means that there is none. */
+static void takes_dev_null_for_an_empty_file(void)
+{
+	begin();
+	write_file(credentials_path, "[default]\naws_access_key_id = AKID\n"
+				     "aws_secret_access_key = SECRET\n");
+	variable_count = 0;
+	set("AWS_SHARED_CREDENTIALS_FILE", credentials_path);
+	set("AWS_CONFIG_FILE", "/dev/null");
+	CU_ASSERT_EQUAL(load(NULL), 0);
+	CU_ASSERT_STRING_EQUAL(found.access_key_id, "AKID");
+}
+
 /* Wiping leaves nothing; it ends the suite by removing the folder. */
 static void wipes(void)
 {
@@ -464,4 +477,4 @@ SUITE("credentials", T(takes_the_environment), T(prefers_a_bearer_key),
 	T(prefers_the_credentials_file), T(keeps_the_order), T(expands_home),
 	T(says_where_nothing_was), T(names_what_is_not_built_in),
 	T(says_which_line), T(names_unreadable_files), T(reads_odd_files),
-	T(wipes))
+	T(takes_dev_null_for_an_empty_file), T(wipes))
