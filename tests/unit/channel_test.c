@@ -598,6 +598,7 @@ static void calls_go_on_over_restarts(void)
 	for (int i = 0; i < THREADS; i++)
 		(void)pthread_create(
 			&threads[i], NULL, call_for_ever, &stop_it);
+	wait_for(&rig->submitted, THREADS);
 	for (unsigned int i = 1; i <= 10; i++) {
 		rig_do(rig, rig_restart);
 		wait_for(&rig->reattached, i);

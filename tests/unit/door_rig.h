@@ -385,26 +385,24 @@ static inline void *rig_serve(void *argument)
 {
 	struct rig_thread *thread = argument;
 	struct rig *rig = rig_start();
+	uint64_t until_ns = 0;
 
 	rig->config.spin_us = thread->spin_us;
 	rig->config.slots_per_session = 1024;
 	door_set_limits(rig->door, 1024, thread->spin_us);
 	thread->rig = rig;
 	while (!rig->is_stopping) {
-		uint64_t until_ns = 0;
-		unsigned int n;
+		bool is_quiet = rig_step(rig, until_ns) == 0;
+		uint64_t now = loop_now_ns();
 
 		if (rig->errand != NULL) {
 			rig->errand(rig);
 			rig->errand = NULL;
 		}
-		if (!door_should_spin(rig->door, loop_now_ns()) &&
-			door_prepare_sleep(rig->door, loop_now_ns()))
-			until_ns = UINT64_MAX;
-		do {
-			n = rig_step(rig, until_ns);
-			until_ns = 0;
-		} while (n > 0);
+		until_ns = is_quiet && !door_should_spin(rig->door, now) &&
+					   door_prepare_sleep(rig->door, now)
+				   ? UINT64_MAX
+				   : 0;
 	}
 	rig_stop(rig);
 	return NULL;
