@@ -40,15 +40,6 @@ static const struct {
 	{"version", SHM_LAYOUT_VERSION},
 };
 
-uint64_t shm_layout_hash(void)
-{
-	uint64_t hash = 0xcbf29ce484222325u;
-
-	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-		hash = mix(hash, fields[i].name, fields[i].number);
-	return hash;
-}
-
 static size_t whole_pages(size_t bytes)
 {
 	return (bytes + SHM_PAGE - 1) / SHM_PAGE * SHM_PAGE;
@@ -91,6 +82,29 @@ struct daemon_shape daemon_shape(uint32_t slots)
 		.total_bytes = SHM_PAGE +
 			       whole_pages(slots * sizeof(struct daemon_slot)),
 	};
+}
+
+/* How the parts follow one another is part of the contract, too. */
+static uint64_t mix_shapes(uint64_t hash, uint32_t slots)
+{
+	struct client_shape client = client_shape(slots);
+	struct daemon_shape daemon = daemon_shape(slots);
+
+	hash = mix(hash, "ring_entries", client.ring_entries);
+	hash = mix(hash, "slots_off", client.slots_off);
+	hash = mix(hash, "texts_off", client.texts_off);
+	hash = mix(hash, "client_bytes", client.total_bytes);
+	return mix(hash, "daemon_bytes", daemon.total_bytes);
+}
+
+uint64_t shm_layout_hash(void)
+{
+	uint64_t hash = 0xcbf29ce484222325u;
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		hash = mix(hash, fields[i].name, fields[i].number);
+	hash = mix_shapes(hash, SHM_SLOTS_DEFAULT);
+	return mix_shapes(hash, SHM_SLOTS_MAX);
 }
 
 void board_object_name(const char *name, char ret_name[SHM_OBJECT_NAME_BYTES])
