@@ -20,7 +20,10 @@ struct suite_test {
 	void (*run)(void);
 };
 
-#define T(function) {#function, function}
+#define T(function)                                                            \
+	{                                                                      \
+#function, function                                            \
+	}
 
 static int suite_passed, suite_failed, suite_skipped;
 static const char *suite_skip_reason;
@@ -48,8 +51,8 @@ static void suite_start(const CU_pTest test, const CU_pSuite suite)
 	suite_skip_reason = NULL;
 }
 
-static void suite_end(
-	const CU_pTest test, const CU_pSuite suite, const CU_pFailureRecord fail)
+static void suite_end(const CU_pTest test, const CU_pSuite suite,
+	const CU_pFailureRecord fail)
 {
 	if (fail != NULL)
 		suite_failed++;
@@ -57,7 +60,10 @@ static void suite_end(
 		suite_skipped++;
 	else
 		suite_passed++;
-	printf("%s %s: %s%s%s\n", fail ? "FAIL" : suite_skip_reason ? "skip" : "ok",
+	printf("%s %s: %s%s%s\n",
+		fail                ? "FAIL"
+		: suite_skip_reason ? "skip"
+				    : "ok",
 		suite->pName, test->pName, suite_skip_reason ? " # " : "",
 		suite_skip_reason ? suite_skip_reason : "");
 	for (CU_pFailureRecord f = fail; f != NULL; f = f->pNext)
@@ -66,7 +72,8 @@ static void suite_end(
 	fflush(stdout);
 }
 
-static int suite_main(const char *name, const struct suite_test *tests, size_t n)
+static int suite_main(
+	const char *name, const struct suite_test *tests, size_t n)
 {
 	CU_pSuite suite;
 

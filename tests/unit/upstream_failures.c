@@ -57,13 +57,20 @@ ENGINES(unknown_host)
 /* A name that is still being looked up can be aborted without waiting. */
 static void aborts_while_resolving(void)
 {
+	enum { TRIES = 100 };
 	struct attempt a;
 	uint64_t before_ns;
+	bool is_done = true;
 
 	open_to("https://rgov-test.invalid", 5 * SECOND_NS);
-	attempt_init(&a);
-	start(&a);
-	CU_ASSERT(loop_step(loop, 0) >= 0);
+	/* The resolver may be faster than we are; not a hundred times. */
+	for (int try = 0; try < TRIES && is_done; try++) {
+		attempt_init(&a);
+		start(&a);
+		CU_ASSERT(loop_step(loop, 0) >= 0);
+		is_done = a.done > 0;
+	}
+	CU_ASSERT_FALSE_FATAL(is_done);
 	before_ns = loop_now_ns();
 	upstream_abort(upstream, &a.call);
 	CU_ASSERT(loop_now_ns() - before_ns < SECOND_NS);
