@@ -5,6 +5,7 @@
 #include "client-lib/handle.h"
 #include "client-lib/rgov.h"
 #include "coordinator/door/inside.h"
+#include "shm-layout/shm_check.h"
 #include "tests/unit/door_rig.h"
 
 #include <limits.h>
@@ -34,8 +35,30 @@ static void start(uint32_t slots, uint32_t spin_us)
 	gov = open_handle(slots);
 }
 
+static void report(void *owner, unsigned int invariant, const char *text)
+{
+	(void)owner;
+	printf("     invariant %u: %s\n", invariant, text);
+}
+
+/* What holds at every moment of a session, also in the middle of a test. */
+static void check_session(void)
+{
+	struct shm_check check = {.found = report, .head = UINT64_MAX};
+	const struct session *session = gov->session;
+
+	if (session == NULL)
+		return;
+	CU_ASSERT_EQUAL(
+		shm_check_session(&check, session->client,
+			session->client_shape.total_bytes, session->daemon,
+			session->daemon_shape.total_bytes),
+		0);
+}
+
 static void stop(void)
 {
+	check_session();
 	rgov_close(gov);
 	rig_end_run(rig);
 }
