@@ -24,10 +24,11 @@ struct connection {
 };
 
 static int epoll_fd;
+static struct connection *connections[CONNECTIONS_MAX]; /* by descriptor */
 
-static void watch(int fd, void *whose)
+static void watch(int fd)
 {
-	struct epoll_event event = {.events = EPOLLIN, .data.ptr = whose};
+	struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
 
 	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
 		DIE("epoll: %s", strerror(errno));
@@ -94,17 +95,24 @@ static bool serve(struct connection *connection)
 
 static void accept_one(int listener)
 {
-	struct connection *connection = calloc(1, sizeof(*connection));
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	const int on = 1;
 
-	if (connection == NULL)
+	if (fd < 0 || fd >= CONNECTIONS_MAX)
+		DIE("accept: %s", fd < 0 ? strerror(errno) : "too many");
+	connections[fd] = calloc(1, sizeof(struct connection));
+	if (connections[fd] == NULL)
 		DIE("no memory");
-	connection->fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	if (connection->fd < 0)
-		DIE("accept: %s", strerror(errno));
-	(void)setsockopt(
-		connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	watch(connection->fd, connection);
+	connections[fd]->fd = fd;
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	watch(fd);
+}
+
+static void drop(int fd)
+{
+	free(connections[fd]);
+	connections[fd] = NULL;
+	(void)close(fd);
 }
 
 static int open_listener(void)
@@ -125,27 +133,24 @@ static int open_listener(void)
 
 int main(void)
 {
-	static char is_listener, is_stdin;
 	struct epoll_event batch[BATCH];
 	int listener = open_listener();
 
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	watch(listener, &is_listener);
-	watch(STDIN_FILENO, &is_stdin);
+	watch(listener);
+	watch(STDIN_FILENO);
 	for (;;) {
 		int n = epoll_wait(epoll_fd, batch, BATCH, -1);
 
 		for (int i = 0; i < n; i++) {
-			struct connection *connection = batch[i].data.ptr;
+			int fd = batch[i].data.fd;
 
-			if (batch[i].data.ptr == &is_stdin)
+			if (fd == STDIN_FILENO)
 				return 0;
-			if (batch[i].data.ptr == &is_listener) {
+			if (fd == listener)
 				accept_one(listener);
-			} else if (!serve(connection)) {
-				(void)close(connection->fd);
-				free(connection);
-			}
+			else if (!serve(connections[fd]))
+				drop(fd);
 		}
 	}
 }

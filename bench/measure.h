@@ -90,10 +90,12 @@ static inline int compare_u64(const void *left, const void *right)
 /* Sorts them. */
 static inline double median_us(uint64_t *ns, size_t n)
 {
+	size_t middle = n / 2;
+
 	if (n == 0)
 		return 0;
 	qsort(ns, n, sizeof(*ns), compare_u64);
-	return (double)ns[n / 2] / 1e3;
+	return (double)ns[middle] / 1e3;
 }
 
 static inline uint64_t number_from(const char *text, uint64_t most)

@@ -156,6 +156,8 @@ int main(int argc, char *argv[])
 	rgovd = (pid_t)number_from(argv[2], INT32_MAX);
 	clients = number_from(argv[3], CLIENTS_MAX);
 	depth = number_from(argv[4], DEPTH_MAX);
+	if (clients == 0 || depth == 0)
+		DIE("expected at least one client and one permit");
 	for_ns = number_from(argv[5], 60000) * 1000000;
 	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE,
 		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
