@@ -397,7 +397,7 @@ static inline void *rig_serve(void *argument)
 
 		if (rig->errand != NULL) {
 			rig->errand(rig);
-			rig->errand = NULL;
+			rig->errand = (void (*)(struct rig *))0;
 		}
 		until_ns = is_quiet && !door_should_spin(rig->door, now) &&
 					   door_prepare_sleep(rig->door, now)
