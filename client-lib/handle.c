@@ -246,6 +246,16 @@ void handle_leave(struct rgov *gov, struct session *session)
 		session_free(session);
 }
 
+bool handle_is_cut_off(struct rgov *gov, const struct session *session)
+{
+	bool is_cut_off;
+
+	(void)pthread_mutex_lock(&gov->lock);
+	is_cut_off = session_is_cut_off(session);
+	(void)pthread_mutex_unlock(&gov->lock);
+	return is_cut_off;
+}
+
 /* Did the successor refuse the session?  All else (a signal, no memory, no
  * descriptors, nobody there) may be better the next time. */
 static bool is_final(int error)

@@ -54,6 +54,10 @@ int handle_enter_ticket(struct rgov *gov, const struct rgov_ticket *ticket,
 	struct session **ret);
 void handle_leave(struct rgov *gov, struct session *session);
 
+/* Has rgovd gone?  Under the lock, so that the socket is not replaced, and its
+ * number another file's, in the middle of the look. */
+bool handle_is_cut_off(struct rgov *gov, const struct session *session);
+
 /* rgovd is gone: reconnects, until until_ns; -EAGAIN where another thread does.
  * 0: the session is served again; -ECONNRESET: it is lost; -EINTR: a signal
  * came; else not yet: look at the slot and try again. */

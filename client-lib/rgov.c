@@ -749,7 +749,7 @@ int rgov_dispatch(struct rgov *gov)
 	(void)pthread_mutex_unlock(&gov->lock);
 	if (session == NULL)
 		return fail(-ENOTCONN, "no session yet: submit first");
-	if (session_is_cut_off(session))
+	if (handle_is_cut_off(gov, session))
 		rc = handle_reconnect(
 			gov, session, clock_now_ns() + RECONNECT_TRY_NS);
 	if (rc == 0)
