@@ -1,7 +1,7 @@
 /*
  * shm_wake.h with both ends as threads on one mapping, so that ThreadSanitizer
- * sees them, and so often that a lost wake-up would be met: nobody here sleeps
- * with a time-out, so one lost wake-up ends the test by its time limit.
+ * sees them, again and again: a lost wake-up is met sooner or later.  Nobody
+ * sleeps with a time-out, so one lost wake-up ends the test by its time limit.
  */
 #include "shm-layout/shm_wake.h"
 #include "shm-layout/shm_word.h"
@@ -12,7 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 
-enum { ROUNDS = 20000 };
+enum { ROUNDS = 200000 };
 
 static struct client_header client;
 static struct daemon_header daemon_side;
