@@ -132,11 +132,24 @@ int board_publish(struct board_writer *writer)
 	store_release(header->magic, SHM_BOARD_MAGIC); /* B1 */
 	path_of(writer->name, ".new", from, sizeof(from));
 	path_of(writer->name, "", to, sizeof(to));
-	return rename(from, to) == 0 ? 0 : -errno;
+	if (rename(from, to) != 0)
+		return -errno;
+	writer->is_published = true;
+	return 0;
+}
+
+static void remove_unpublished(const struct board_writer *writer)
+{
+	char path[sizeof(SHM_DIRECTORY) + SHM_OBJECT_NAME_BYTES + 8];
+
+	path_of(writer->name, ".new", path, sizeof(path));
+	(void)unlink(path);
 }
 
 void board_fini(struct board_writer *writer)
 {
+	if (writer->board != NULL && !writer->is_published)
+		remove_unpublished(writer);
 	if (writer->board != NULL)
 		(void)munmap(writer->board, sizeof(struct board));
 	if (writer->read_fd >= 0)
@@ -144,11 +157,30 @@ void board_fini(struct board_writer *writer)
 	*writer = (struct board_writer){.read_fd = -1};
 }
 
+/* Its file is ours: what another user put there may say anything. */
+static int open_own(const char *name, const struct board **ret_board)
+{
+	char path[sizeof(SHM_DIRECTORY) + SHM_OBJECT_NAME_BYTES + 8];
+	struct stat file;
+	int fd;
+	int rc;
+
+	path_of(name, "", path, sizeof(path));
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	rc = fstat(fd, &file) != 0 || file.st_uid != geteuid()
+		     ? -EPROTO
+		     : board_map(fd, ret_board);
+	(void)close(fd);
+	return rc;
+}
+
 int board_open_old(const char *name, const struct board **ret_board)
 {
 	const struct board *board;
 	uint8_t boot_id[16];
-	int rc = board_open(name, &board);
+	int rc = open_own(name, &board);
 
 	if (rc == -ENOENT)
 		return rc;

@@ -8,6 +8,7 @@
 
 #include "shm-layout/shm_board.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,7 @@ struct board_writer {
 	struct board *board; /* mapped; ours alone to write */
 	int read_fd;         /* read-only, for the clients */
 	char name[SHM_NAME_BYTES];
+	bool is_published;
 };
 
 /*
@@ -27,13 +29,13 @@ int board_create(const char *name, struct board_writer *ret_writer);
 /* Signs the header and renames the board into place: B1. */
 int board_publish(struct board_writer *writer);
 
-/* Unmaps; the object stays, for tools and for a successor. */
+/* Unmaps; a published object stays, for tools and for a successor. */
 void board_fini(struct board_writer *writer);
 
 /*
- * The predecessor's board, if there is one of this boot and this uid, in a
- * layout that we know.  0; -ENOENT: none, or of another boot; -EPROTO: there,
- * but not to be believed.  Ended by board_close().
+ * The predecessor's board, if there is one of this boot and made by this uid,
+ * in a layout that we know.  0; -ENOENT: none, or of another boot; -EPROTO:
+ * there, but not to be believed.  Ended by board_close().
  */
 int board_open_old(const char *name, const struct board **ret_board);
 
