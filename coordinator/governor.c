@@ -70,6 +70,11 @@ static void count_end(
 {
 	struct governor *governor = request->governor;
 
+	/* What a successor will answer has not ended. */
+	if (governor->is_leaving)
+		return;
+	if (request->stage == REQUEST_INTAKE)
+		COUNT(governor, total_requests); /* no queue had it */
 	if (request->is_started) {
 		uint64_t execution_ns = since(request->last_start_ns, now_ns);
 
@@ -137,6 +142,7 @@ static void refuse(struct request *request, enum shm_result result,
 	reply.code = code;
 	reply.message = message;
 	reply.retry_after_ns = retry_after_ns;
+	reply.was_issued = request->was_issued; /* by a predecessor */
 	COUNT(governor, refused_requests);
 	show_soon(governor);
 	governor->queued_bytes -= request->body_bytes;
@@ -212,14 +218,22 @@ static void take_demand(
 		demand->max_tokens > 0 ? (uint64_t)demand->max_tokens : 0;
 }
 
+static void refuse_draining(struct request *request)
+{
+	refuse(request, SHM_DRAINING, "Draining", "rgovd is going down", 0);
+}
+
 static void on_body_taken(struct intake_job *job)
 {
 	struct request *request = job->owner;
 	const struct intake_result *taken = &job->result;
 
 	request->intake = NULL;
+	request->governor->bodies_in++;
 	if (request->is_unwanted) {
 		finish_plainly(request, SHM_CANCELLED, NULL);
+	} else if (request->governor->is_final) {
+		refuse_draining(request);
 	} else if (taken->error != 0) {
 		refuse_body(request, taken);
 	} else {
@@ -244,6 +258,7 @@ static void take_in(struct request *request)
 	job->operation = request->operation;
 	job->body_bytes = request->body_bytes;
 	request->intake = job;
+	governor->bodies_out++;
 	intake_start(governor->intake, job, request->slot);
 }
 
@@ -255,11 +270,21 @@ static void restore_permit(struct request *request)
 	struct governor *governor = request->governor;
 	uint64_t now = loop_now_ns();
 
+	COUNT(governor, total_requests);
+	COUNT(governor, started_requests);
+	/* Known from the board, with its start and its time to live. */
+	if (ghost_take(request) != NULL) {
+		request_move(request, REQUEST_OVER);
+		request_free(request);
+		return;
+	}
 	if (policy_restore_running(governor->policy, &request->policy, now) <
 		0) {
 		/* Nobody counts it; the worker settles it all the same. */
 		LOG(LOG_ERROR, "permit.lost", "no memory to restore a permit",
 			F_S("user", request->user));
+		COUNT(governor, ended_requests);
+		COUNT(governor, failed_requests);
 		door_release(request->slot);
 		request_move(request, REQUEST_OVER);
 		request_free(request);
@@ -269,8 +294,6 @@ static void restore_permit(struct request *request)
 	request->first_start_ns = request->last_start_ns = now;
 	request->is_started = true;
 	request_move(request, REQUEST_PERMIT);
-	COUNT(governor, total_requests);
-	COUNT(governor, started_requests);
 	show_start(request, now);
 	permit_begin(request, now);
 }
@@ -295,8 +318,7 @@ static bool is_refused_at_sight(struct request *request)
 	const char *text;
 
 	if (governor->is_final)
-		refuse(request, SHM_DRAINING, "Draining", "rgovd is going down",
-			0);
+		refuse_draining(request);
 	else if (request->policy.deadline_ns <= loop_now_ns())
 		refuse(request, SHM_DEADLINE, "DeadlineExceeded",
 			"the deadline has passed already", 0);
@@ -394,7 +416,10 @@ static void on_orphaned(void *owner, struct door_slot *slot)
 	struct request *request = slot->request;
 
 	request->slot = NULL;
-	if (request->stage == REQUEST_PERMIT) {
+	if (request->stage == REQUEST_PERMIT && governor->is_leaving) {
+		/* It goes on, on the board. */
+		permit_finish(request, POLICY_LOST, NULL);
+	} else if (request->stage == REQUEST_PERMIT) {
 		COUNT(governor, permits_reclaimed);
 		board_event(&governor->board, "reclaim",
 			"pid gone: a permit of %s for %s is back",
@@ -441,7 +466,7 @@ static void on_settled(void *owner, struct door_slot *slot,
 
 static void on_reattached(void *owner, const uint8_t session_id[16])
 {
-	ghosts_drop(owner, session_id);
+	ghosts_return(owner, session_id);
 }
 
 static bool on_lets_in(void *owner, uid_t uid, const gid_t *gids, size_t n_gids)
@@ -501,6 +526,9 @@ static int on_started(struct upstream_call *call)
 	show_moved_start(request, now);
 	policy_started(request->governor->policy, &request->policy, now);
 	mark_started(request, now);
+	/* Only now is it known when the window has room again, and when this
+	 * probe has proven the lane. */
+	request->governor->is_pump_due = true;
 	return 0;
 }
 
@@ -714,10 +742,12 @@ static enum policy_outcome outcome_of(
 {
 	switch (result->outcome) {
 	case UPSTREAM_OK:
-	case UPSTREAM_REFUSED:
-	case UPSTREAM_TRANSIENT:
 	case UPSTREAM_REPLY_TOO_LARGE:
 		return POLICY_DONE;
+	case UPSTREAM_REFUSED:
+	case UPSTREAM_TRANSIENT:
+		/* Without an answer the provider has not seen it. */
+		return result->http_status > 0 ? POLICY_DONE : POLICY_UNUSED;
 	case UPSTREAM_THROTTLED:
 	case UPSTREAM_THROTTLED_DAY:
 		return POLICY_THROTTLED;
@@ -861,6 +891,8 @@ void governor_pump(struct governor *governor)
 
 	if (!governor->is_pump_due)
 		return;
+	if (governor->are_ghosts_back)
+		ghosts_end_returned(governor);
 	do {
 		governor->is_pump_due = false;
 		now = loop_now_ns();
@@ -911,8 +943,10 @@ static struct policy_config policy_config_of(const struct config *config)
 {
 	struct policy_config policy = config->policy;
 
-	if (policy.max_lanes > SHM_BOARD_LANES - 1)
-		policy.max_lanes = SHM_BOARD_LANES - 1;
+	/* One record is the default lane's, one is shared by what finds none.
+	 */
+	if (policy.max_lanes > SHM_BOARD_LANES - 2)
+		policy.max_lanes = SHM_BOARD_LANES - 2;
 	if (getrandom(&policy.seed, sizeof(policy.seed), 0) < 0)
 		policy.seed = loop_now_ns();
 	return policy;
@@ -943,18 +977,21 @@ int governor_reload(struct governor *governor, const struct config *config,
 	char ret_why[UPSTREAM_MESSAGE_BYTES])
 {
 	struct policy_config policy = policy_config_of(config);
-	int rc =
-		upstream_reload(governor->upstream, &config->upstream, ret_why);
+	struct upstream_stats before;
+	int rc;
 
-	if (rc < 0 && rc != -ENOKEY)
+	upstream_read_stats(governor->upstream, &before);
+	rc = upstream_reload(governor->upstream, &config->upstream, ret_why);
+	/* Without credentials it goes on without; but it loses none. */
+	if (rc < 0 && (rc != -ENOKEY || before.has_credentials))
 		return rc;
 	rc = policy_reconfigure(governor->policy, &policy);
 	if (rc < 0) {
-		(void)snprintf(
-			ret_why, UPSTREAM_MESSAGE_BYTES, "out of memory");
 		/* The upstream goes back to what it was. */
 		(void)upstream_reload(governor->upstream,
 			&governor->config->upstream, ret_why);
+		(void)snprintf(
+			ret_why, UPSTREAM_MESSAGE_BYTES, "out of memory");
 		return rc;
 	}
 	governor->config = config;
@@ -986,7 +1023,10 @@ void governor_drain(struct governor *governor, bool is_final)
 
 bool governor_is_quiet(const struct governor *governor)
 {
-	return governor->calls_out == 0;
+	/* Bodies that are being read are refused when they are there. */
+	return governor->calls_out == 0 &&
+	       (!governor->is_final ||
+		       governor->bodies_in == governor->bodies_out);
 }
 
 void governor_leave(struct governor *governor)

@@ -20,7 +20,9 @@ struct ghost {
 	struct governor *governor;
 	struct request *request; /* RUNNING in the policy, without a slot */
 	struct loop_watch death;
-	int pidfd;
+	int pidfd;    /* -1: only its return or its expiry ends it */
+	bool is_back; /* its session is, and names what it still holds */
+	uint32_t slot, generation;
 	uint8_t session_id[16];
 };
 
@@ -40,20 +42,23 @@ struct governor {
 	bool is_leaving;       /* the board stays as it is, for a successor */
 	bool is_pump_due;
 	uint32_t calls_out;
+	uint32_t bodies_out, bodies_in;  /* handed to the intake, and back */
 	struct loop_timer next_decision; /* when the policy wants to be asked */
 	struct loop_timer publish; /* lanes and users, while they change */
 	struct request *spare;     /* by next */
 	uint32_t n_spare;
 
-	struct request *permits, *permits_end; /* in the order of expiry */
+	struct request *permits; /* in the order of expiry */
 	struct loop_timer permit_expiry;
 	struct ghost *ghosts;
+	bool are_ghosts_back; /* some: ghosts_end_returned() is due */
 
 	uint16_t live_free[SHM_BOARD_LIVE]; /* a stack of free records */
 	uint32_t n_live_free;
 	uint32_t last_lane;                     /* a cache */
 	uint64_t lane_used_ns[SHM_BOARD_LANES]; /* last start */
-	uint32_t n_lanes_shown, n_users_shown;
+	uint32_t n_users_shown;
+	bool is_fading; /* lanes change by themselves as time passes */
 
 	/* main.c's: reads the configuration anew; words into ret_text. */
 	int (*reload)(struct governor *governor, char *ret_text, size_t bytes);
@@ -94,7 +99,8 @@ void governor_recycle(struct governor *governor, struct request *request);
 
 /* ------------------------------------------------------------ permits.c */
 
-/* The permit goes out: listed, to expire. */
+/* The permit goes out: listed, to expire (not later than its expires_ns, where
+ * that is set). */
 void permit_begin(struct request *request, uint64_t now_ns);
 /* It is back, or lost; the request is still the caller's. */
 void permit_end(struct request *request);
@@ -105,8 +111,14 @@ void permit_finish(struct request *request, enum policy_outcome outcome,
  * back, its process dies, or it expires. */
 void ghost_add(struct governor *governor, const struct board_live *record,
 	uint64_t now_ns);
-/* The session is back and says itself what it holds. */
-void ghosts_drop(struct governor *governor, const uint8_t session_id[16]);
+/* The session is back, and is about to say what it holds. */
+void ghosts_return(struct governor *governor, const uint8_t session_id[16]);
+/* The permit that this request, which came back with its slot, stands for: the
+ * caller's, with the slot, and no ghost any more.  NULL: it is not known. */
+struct request *ghost_take(const struct request *request);
+/* What a returned session did not name was given back while nobody listened:
+ * settled at its reservation.  Once a session's slots have been looked at. */
+void ghosts_end_returned(struct governor *governor);
 void ghosts_free(struct governor *governor);
 
 /* ------------------------------------------------------------ show.c */

@@ -115,7 +115,8 @@ static int reload(struct governor *governor, char *ret_text, size_t bytes)
 	char why[UPSTREAM_MESSAGE_BYTES], first[CONFIG_ERROR_BYTES];
 	int rc;
 
-	(void)notify_reloading(&rgovd->notify);
+	if (!rgovd->is_ending)
+		(void)notify_reloading(&rgovd->notify);
 	if (load(rgovd, &config, &error) < 0) {
 		rc = keep_old(rgovd, config_error_first(&error, first),
 			ret_text, bytes);
@@ -126,7 +127,8 @@ static int reload(struct governor *governor, char *ret_text, size_t bytes)
 		put_in_force(rgovd, config, ret_text, bytes);
 		rc = 0;
 	}
-	(void)notify_ready(&rgovd->notify);
+	if (!rgovd->is_ending)
+		(void)notify_ready(&rgovd->notify);
 	return rc;
 }
 

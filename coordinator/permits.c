@@ -6,6 +6,7 @@
 
 #include "coordinator/log.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,17 +19,29 @@
 
 static void on_expiry(struct loop_timer *timer, uint64_t now_ns);
 
-/* Permits stand in the order of expiry (they all live equally long; after a
- * reload that shortens the time, a later one may have to wait for an earlier).
- */
 static void set_expiry(struct governor *governor)
 {
+	struct loop_timer *timer = &governor->permit_expiry;
+
 	if (governor->permits == NULL)
-		loop_timer_clear(governor->loop, &governor->permit_expiry);
-	else if (governor->permit_expiry.place == 0)
-		(void)loop_timer_set(governor->loop, &governor->permit_expiry,
+		loop_timer_clear(governor->loop, timer);
+	else if (timer->place == 0 ||
+		 timer->at_ns > governor->permits->expires_ns)
+		(void)loop_timer_set(governor->loop, timer,
 			governor->permits->expires_ns, on_expiry, governor);
-	/* A timer that is set already comes too early at the worst. */
+	/* One that is set already comes too early at the worst. */
+}
+
+/* By expiry.  From the end: only after a reload, or of a predecessor, does one
+ * live shorter than those before it. */
+static void list_permit(struct governor *governor, struct request *request)
+{
+	struct request *before =
+		governor->permits ? governor->permits->prev : NULL;
+
+	while (before != NULL && before->expires_ns > request->expires_ns)
+		before = before == governor->permits ? NULL : before->prev;
+	DL_APPEND_ELEM(governor->permits, before, request);
 }
 
 static void expire(struct request *request)
@@ -62,8 +75,11 @@ void permit_begin(struct request *request, uint64_t now_ns)
 {
 	struct governor *governor = request->governor;
 
-	request->expires_ns = now_ns + governor->config->permit_ttl_ns;
-	DL_APPEND(governor->permits, request);
+	uint64_t most_ns = now_ns + governor->config->permit_ttl_ns;
+
+	if (request->expires_ns == 0 || request->expires_ns > most_ns)
+		request->expires_ns = most_ns;
+	list_permit(governor, request);
 	set_expiry(governor);
 	/* On the board before the worker knows: it must survive us. */
 	show_request(request, BOARD_LIVE_PERMIT);
@@ -102,7 +118,7 @@ void permit_finish(struct request *request, enum policy_outcome outcome,
 	permit_end(request);
 	policy_finish(governor->policy, &request->policy, outcome, usage, now);
 	/* A ghost was counted by its predecessor. */
-	if (!request->is_ghost)
+	if (!request->is_ghost && !governor->is_leaving)
 		count_end(governor, outcome, now - request->last_start_ns);
 	show_request_gone(request);
 	show_host(governor, now);
@@ -153,17 +169,23 @@ static bool is_same_process(const struct board_live *record)
 	       door_start_time_of(record->pid) == record->pid_started;
 }
 
-/* The holder's death ends the ghost; without a pid that we can see (another PID
- * namespace), only its expiry or its return does. */
+/*
+ * The holder's death ends the ghost; without a pid that we can see (another PID
+ * namespace), or without a descriptor for it, only its expiry or its return
+ * does.  False: it is dead already.
+ */
 static bool watch_holder(struct ghost *ghost, const struct board_live *record)
 {
 	if (record->pid <= 0 || record->pid_started == 0)
 		return true;
 	ghost->pidfd = (int)syscall(SYS_pidfd_open, record->pid, 0);
-	if (ghost->pidfd < 0 || !is_same_process(record))
-		return false; /* dead already */
-	return loop_watch(ghost->governor->loop, &ghost->death, ghost->pidfd,
-		       LOOP_READ, on_holder_death, ghost) == 0;
+	if (ghost->pidfd < 0)
+		return errno != ESRCH;
+	if (!is_same_process(record))
+		return false;
+	(void)loop_watch(ghost->governor->loop, &ghost->death, ghost->pidfd,
+		LOOP_READ, on_holder_death, ghost);
+	return true;
 }
 
 static struct request *request_of_record(
@@ -192,7 +214,7 @@ void ghost_add(struct governor *governor, const struct board_live *record,
 	struct request *request = request_of_record(governor, record);
 
 	if (ghost == NULL || request == NULL ||
-		policy_restore_running(
+		policy_restore_held(
 			governor->policy, &request->policy, now_ns) < 0) {
 		LOG(LOG_ERROR, "permit.lost", "no memory to restore a permit",
 			F_S("user", record->user));
@@ -204,6 +226,8 @@ void ghost_add(struct governor *governor, const struct board_live *record,
 	ghost->governor = governor;
 	ghost->request = request;
 	ghost->pidfd = -1;
+	ghost->slot = record->slot;
+	ghost->generation = record->generation;
 	memcpy(ghost->session_id, record->session_id,
 		sizeof(ghost->session_id));
 	DL_APPEND(governor->ghosts, ghost);
@@ -211,29 +235,71 @@ void ghost_add(struct governor *governor, const struct board_live *record,
 	request->accepted_ns = record->enqueued_ns;
 	request->first_start_ns = request->last_start_ns = record->started_ns;
 	request->is_started = request->is_ghost = true;
+	/* Not longer than its predecessor allowed. */
+	request->expires_ns = record->expires_ns;
 	request_move(request, REQUEST_PERMIT);
 	permit_begin(request, now_ns);
-	/* Not longer than its predecessor allowed. */
-	if (record->expires_ns < request->expires_ns) {
-		request->expires_ns = record->expires_ns;
-		DL_DELETE(governor->permits, request);
-		DL_PREPEND(governor->permits, request);
-		loop_timer_clear(governor->loop, &governor->permit_expiry);
-		set_expiry(governor);
-	}
 	show_ghost(request, record);
 	if (!watch_holder(ghost, record))
 		permit_finish(request, POLICY_LOST, NULL);
 }
 
-void ghosts_drop(struct governor *governor, const uint8_t session_id[16])
+void ghosts_return(struct governor *governor, const uint8_t session_id[16])
+{
+	struct ghost *ghost;
+
+	DL_FOREACH (governor->ghosts, ghost) {
+		if (memcmp(ghost->session_id, session_id,
+			    sizeof(ghost->session_id)) != 0)
+			continue;
+		ghost->is_back = true;
+		governor->are_ghosts_back = true;
+		governor->is_pump_due = true;
+	}
+}
+
+/* A model id that was cut on the board is another one's: that is not it. */
+static bool stands_for(const struct ghost *ghost, const struct request *request)
+{
+	return ghost->is_back && ghost->slot == request->slot->index &&
+	       ghost->generation == request->slot->generation &&
+	       strcmp(ghost->request->user, request->user) == 0 &&
+	       strcmp(request_model_id(ghost->request),
+		       request_model_id(request)) == 0;
+}
+
+struct request *ghost_take(const struct request *request)
+{
+	struct governor *governor = request->governor;
+	struct door_client client;
+	struct request *held;
+	struct ghost *ghost;
+
+	door_identify(request->slot->session, &client);
+	DL_FOREACH (governor->ghosts, ghost) {
+		if (memcmp(ghost->session_id, client.session_id,
+			    sizeof(ghost->session_id)) == 0 &&
+			stands_for(ghost, request))
+			break;
+	}
+	if (ghost == NULL)
+		return NULL;
+	held = ghost->request;
+	free_ghost(ghost);
+	held->is_ghost = false;
+	held->slot = request->slot;
+	held->slot->request = held;
+	return held;
+}
+
+void ghosts_end_returned(struct governor *governor)
 {
 	struct ghost *ghost, *next;
 
+	governor->are_ghosts_back = false;
 	DL_FOREACH_SAFE (governor->ghosts, ghost, next) {
-		if (memcmp(ghost->session_id, session_id,
-			    sizeof(ghost->session_id)) == 0)
-			permit_finish(ghost->request, POLICY_UNUSED, NULL);
+		if (ghost->is_back)
+			permit_finish(ghost->request, POLICY_DONE, NULL);
 	}
 }
 

@@ -26,10 +26,13 @@ static int restore_starts(
 	uint64_t window_ns = governor->config->policy.minute_ns +
 			     governor->config->policy.guard_ns;
 	uint64_t from_ns = now_ns > window_ns ? now_ns - window_ns : 0;
+	uint64_t first = load_acquire(old->header.starts); /* B3 */
 	int n = 0;
 
+	/* The oldest first: that is cheapest for the windows. */
 	for (uint32_t i = 0; i < SHM_BOARD_STARTS; i++) {
-		const struct board_start *start = &old->start_ring[i];
+		const struct board_start *start =
+			&old->start_ring[(first + i) % SHM_BOARD_STARTS];
 		uint64_t at_ns = load_acquire(start->started_ns); /* B3 */
 
 		if (at_ns == 0 || at_ns < from_ns)
@@ -109,7 +112,7 @@ int restore_from_board(struct governor *governor, uint64_t now_ns)
 	if (rc == 0) {
 		starts = restore_starts(governor, old, now_ns);
 		rc = starts < 0 ? starts : restore_lanes(governor, old, now_ns);
-		permits = rc < 0 ? 0 : restore_permits(governor, old, now_ns);
+		permits = restore_permits(governor, old, now_ns);
 		board_close(old);
 	}
 	if (rc < 0) {

@@ -24,11 +24,16 @@ void show_config(struct governor *governor)
 	const struct config *config = governor->config;
 	struct upstream_stats stats;
 
+	/* A reload does not change these. */
+	if (load_relaxed(header->config_generation) == 0) {
+		board_text(header->engine, sizeof(header->engine),
+			loop_engine_name(governor->loop));
+		board_text(header->socket_path, sizeof(header->socket_path),
+			config->socket);
+		store_relaxed(governor->board.board->host.sessions_limit,
+			config->max_sessions);
+	}
 	upstream_read_stats(governor->upstream, &stats);
-	board_text(header->engine, sizeof(header->engine),
-		loop_engine_name(governor->loop));
-	board_text(header->socket_path, sizeof(header->socket_path),
-		config->socket);
 	board_text(header->endpoint, sizeof(header->endpoint), stats.endpoint);
 	board_text(header->preset, sizeof(header->preset), config->preset);
 	header->quota_window_ns = config->policy.minute_ns;
@@ -38,8 +43,6 @@ void show_config(struct governor *governor)
 	store_relaxed(header->credentials, stats.has_credentials);
 	store_relaxed(header->config_generation,
 		load_relaxed(header->config_generation) + 1);
-	store_relaxed(governor->board.board->host.sessions_limit,
-		config->max_sessions);
 }
 
 /* ------------------------------------------------------------ gauges */
@@ -108,6 +111,9 @@ static bool show_lane(const struct policy_lane_view *view, void *argument)
 	uint32_t index = lane_record(governor, view->name, now);
 	struct board_lane *lane = &governor->board.board->lanes[index];
 
+	governor->is_fading |=
+		view->starts > 0 || !view->gate_open ||
+		view->tokens_available != (int64_t)view->tokens_limit;
 	if (index == LANE_OTHERS)
 		return true;
 	governor->lane_used_ns[index] = now;
@@ -205,6 +211,7 @@ static void publish(struct governor *governor, uint64_t now_ns)
 {
 	if (governor->is_leaving)
 		return;
+	governor->is_fading = false;
 	policy_each_lane(governor->policy, now_ns, show_lane, governor);
 	governor->n_users_shown = 0;
 	policy_each_user(governor->policy, now_ns, show_user, governor);
@@ -244,6 +251,8 @@ void show_heartbeat(struct governor *governor, uint64_t now_ns)
 	struct board *board = governor->board.board;
 
 	store_relaxed(board->host.resident_bytes, resident_bytes());
+	if (governor->is_fading)
+		publish(governor, now_ns);
 	show_parts(governor);
 	show_host(governor, now_ns);
 	store_relaxed(board->header.heartbeat_ns, now_ns);
@@ -356,6 +365,8 @@ void show_request_gone(struct request *request)
 
 /* ------------------------------------------------------------ starts */
 
+#define NO_START UINT64_MAX /* was not recorded */
+
 /* Unlimited lanes would wash the others' starts out of the ring. */
 static bool is_recorded(const struct request *request)
 {
@@ -376,6 +387,7 @@ void show_start(struct request *request, uint64_t now_ns)
 {
 	struct governor *governor = request->governor;
 
+	request->start_position = NO_START;
 	if (is_recorded(request) && !governor->is_leaving)
 		request->start_position = add_start(governor,
 			policy_lane_name(request->policy.lane), now_ns, now_ns);
@@ -389,7 +401,10 @@ void show_restored_start(struct governor *governor, const char *lane_name,
 
 void show_moved_start(struct request *request, uint64_t now_ns)
 {
-	if (is_recorded(request) && !request->governor->is_leaving)
+	/* A reload may have set its limit only now. */
+	if (request->start_position == NO_START)
+		show_start(request, now_ns);
+	else if (!request->governor->is_leaving)
 		board_move_start(&request->governor->board,
 			request->start_position, now_ns);
 }

@@ -346,13 +346,15 @@ static const char *recover_slot(struct door_session *session, uint32_t index)
 	if (shm_generation(word) != slot->generation) {
 		/* Whatever permit was out is settled by what follows it. */
 		accept_new(slot, word);
-	} else if (slot->state == SHM_GRANTED && shm_low(word) != SHM_SUBMIT) {
-		answer_at_once(slot, SHM_CANCELLED, NULL);
 	} else if (slot->state != SHM_DONE) {
 		if (shm_low(word) == SHM_CANCEL)
 			answer_at_once(slot, SHM_CANCELLED, NULL);
 		else
 			submit(session, slot, slot->state);
+		/* A permit that was given back while nobody listened. */
+		if (shm_low(word) == SHM_SETTLE && slot->request != NULL &&
+			slot->state == SHM_GRANTED)
+			settle(slot);
 	}
 	return NULL;
 }

@@ -73,9 +73,10 @@ void place_enter(struct policy *policy, struct policy_request *request);
 void place_forget(struct policy *policy, struct policy_request *request);
 /* Out of the order or the backoff, for good (NEW). */
 void place_drop(struct policy *policy, struct policy_request *request);
-/* -> RUNNING, charging every limit whatever it says. */
-void place_run(
-	struct policy *policy, struct policy_request *request, uint64_t now_ns);
+/* -> RUNNING, charging every limit whatever it says; the windows with a pending
+ * start, or not at all where its start is in them already. */
+void place_run(struct policy *policy, struct policy_request *request,
+	bool is_in_windows, uint64_t now_ns);
 /* RUNNING -> nowhere: gives the in-flight places back, settles the tokens at
  * `used` and the fairness account at `cost`; the caller decides the state. */
 void place_stop(struct policy *policy, struct policy_request *request,

@@ -89,8 +89,8 @@ static void count_running(struct policy *policy, struct policy_request *request)
 	request->user_entry->admitted++;
 }
 
-void place_run(
-	struct policy *policy, struct policy_request *request, uint64_t now_ns)
+void place_run(struct policy *policy, struct policy_request *request,
+	bool is_in_windows, uint64_t now_ns)
 {
 	struct policy_lane *lane = request->lane;
 	uint64_t tokens = lane_reservation(lane, request);
@@ -101,12 +101,15 @@ void place_run(
 		uncount_waiting(policy, request);
 	}
 	order_start(request, tokens > 0 ? tokens : 1);
-	window_hold(&policy->window);
-	window_hold(&lane->window);
+	if (!is_in_windows) {
+		window_hold(&policy->window);
+		window_hold(&lane->window);
+	}
 	tokens_reserve(&lane->tokens, tokens, now_ns);
 	request->p.reserved_tokens = tokens;
 	request->p.day = lane->tokens.day;
-	request->p.flags = 0;
+	request->p.flags = is_in_windows ? POLICY_STARTED : 0;
+	request->p.started_ns = is_in_windows ? now_ns : 0;
 	gate_pass(&lane->gate, request);
 	request->state = POLICY_RUNNING;
 	request->attempts++;

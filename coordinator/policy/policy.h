@@ -269,6 +269,11 @@ void policy_restore_full(struct policy *policy, uint64_t now_ns);
 int policy_restore_running(
 	struct policy *policy, struct policy_request *request, uint64_t now_ns);
 
+/* The same where its start is among those of policy_restore_start(): it is not
+ * stamped a second time. */
+int policy_restore_held(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns);
+
 /* ------------------------------------------------------------ to look at */
 
 struct policy_lane_view {

@@ -60,7 +60,17 @@ int policy_restore_running(
 		place_forget(policy, request);
 		return -ENOMEM;
 	}
-	place_run(policy, request, now_ns);
+	place_run(policy, request, false, now_ns);
 	policy_started(policy, request, now_ns);
+	return 0;
+}
+
+int policy_restore_held(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns)
+{
+	now_ns = policy_clock(policy, now_ns);
+	if (place_adopt(policy, request, now_ns) != 0)
+		return -ENOMEM;
+	place_run(policy, request, true, now_ns);
 	return 0;
 }

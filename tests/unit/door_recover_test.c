@@ -66,7 +66,7 @@ static const struct row rows[] = {
 	{"permit out", 5, SHM_GRANTED, 5, SHM_SUBMIT, SHM_PERMIT, 0, "m",
 		SHM_GRANTED, 5, SHM_GRANTED, -1},
 	{"permit settled", 5, SHM_GRANTED, 5, SHM_SETTLE, SHM_PERMIT, 0, "m",
-		-1, 5, SHM_DONE, -1},
+		SHM_GRANTED, 5, SHM_DONE, -1},
 	{"permit cancelled", 5, SHM_GRANTED, 5, SHM_CANCEL, SHM_PERMIT, 0, "m",
 		-1, 5, SHM_DONE, SHM_CANCELLED},
 	{"permit settled, the next one new", 5, SHM_GRANTED, 6, SHM_SUBMIT, 0,
