@@ -106,10 +106,14 @@ def bodies_that_never_came_in_are_counted():
                                what="its session")
                     doomed.kill9()
             wait_until(rgovd.is_idle, what="an idle rgovd")
-            # All the bytes are back: four fit at once.
-            for one in [worker.invoke(body_bytes=25_000_000, user=f"u{n}")
-                        for n in range(4)]:
-                one.expect("Reply")
+
+            def four_fit():
+                sent = [worker.invoke(body_bytes=25_000_000, user=f"u{n}")
+                        for n in range(4)]
+                return all([one.result()["type"] == "Reply" for one in sent])
+            # When the helper has seen the last of the dead, all the bytes are
+            # back.
+            wait_until(four_fit, what="room for four at once")
         wait_until(rgovd.is_idle, what="an idle rgovd")
         check_sums(rgovd)
 
