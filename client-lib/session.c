@@ -9,6 +9,7 @@
 #include "shm-layout/shm_board.h"
 #include "shm-layout/shm_wake.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -418,6 +419,7 @@ int session_reconnect(const struct session *session,
 	const struct session_target *target, uint64_t until_ns,
 	struct session_link *ret_link)
 {
+	assert(session != NULL);
 	return reach(target, until_ns, session, NULL, ret_link);
 }
 

@@ -8,6 +8,7 @@
 #include "coordinator/notify.h"
 #include "coordinator/options.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -455,7 +456,7 @@ static void stop(struct rgovd *rgovd)
 {
 	if (rgovd->governor.board.board != NULL)
 		store_relaxed(rgovd->governor.board.board->header.stopped, 1);
-	if (rgovd->loop != NULL) {
+	if (rgovd->governor.loop != NULL) { /* it got that far */
 		governor_leave(&rgovd->governor);
 		door_close(rgovd->governor.door);
 		governor_fini(&rgovd->governor);
@@ -483,6 +484,7 @@ static int read_configuration(struct rgovd *rgovd)
 	if (rc < 0 || rgovd->options.check_config || rgovd->options.dump_config)
 		return options_report(&rgovd->options, rgovd->config, &error,
 			rc, stdout, stderr);
+	assert(rgovd->config != NULL);
 	return OPTIONS_GO_ON;
 }
 

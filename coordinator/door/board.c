@@ -4,6 +4,7 @@
 #include "coordinator/loop/loop.h"
 #include "shm-layout/shm_layout.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -178,7 +179,7 @@ static int open_own(const char *name, const struct board **ret_board)
 
 int board_open_old(const char *name, const struct board **ret_board)
 {
-	const struct board *board;
+	const struct board *board = NULL;
 	uint8_t boot_id[16];
 	int rc = open_own(name, &board);
 
@@ -186,6 +187,7 @@ int board_open_old(const char *name, const struct board **ret_board)
 		return rc;
 	if (rc < 0)
 		return -EPROTO;
+	assert(board != NULL);
 	if (read_boot_id(boot_id) < 0 || board->header.owner_uid != geteuid())
 		rc = -EPROTO;
 	else if (memcmp(board->header.boot_id, boot_id, sizeof(boot_id)) != 0)

@@ -688,9 +688,10 @@ void door_close(struct door *door)
 	loop_timer_clear(door->loop, &door->listener_pause);
 	(void)unlink(door->config.socket_path);
 	(void)close(door->listener);
-	while (door->sessions != NULL) {
-		struct door_session *session = door->sessions;
-
+	door_reap(door);
+	for (struct door_session *session = door->sessions, *next;
+		session != NULL; session = next) {
+		next = session->next;
 		stop_serving(session);
 		free_session(session);
 	}
