@@ -484,7 +484,6 @@ static int read_configuration(struct rgovd *rgovd)
 	if (rc < 0 || rgovd->options.check_config || rgovd->options.dump_config)
 		return options_report(&rgovd->options, rgovd->config, &error,
 			rc, stdout, stderr);
-	assert(rgovd->config != NULL);
 	return OPTIONS_GO_ON;
 }
 
@@ -502,6 +501,7 @@ int main(int argc, char *argv[])
 		config_free(rgovd.config);
 		return code;
 	}
+	assert(rgovd.config != NULL); /* or there was something to report */
 	log_open(rgovd.config->log_format, rgovd.config->log_level);
 	(void)notify_init(&rgovd.notify);
 	harden();
