@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SPARE_MAX = 1024 };
+enum { SPARE_MAX = 1024, SETTLED_TOKENS_MAX = 4000000 };
 
 #define DAY_S 86400
 
@@ -433,13 +433,21 @@ static void on_orphaned(void *owner, struct door_slot *slot)
 	}
 }
 
+/* What a worker says it used.  No call of any model uses more; without a bound
+ * one worker could put a lane into days of debt. */
+static int64_t believable_tokens(int64_t tokens)
+{
+	return tokens > SETTLED_TOKENS_MAX ? SETTLED_TOKENS_MAX : tokens;
+}
+
 static void on_settled(void *owner, struct door_slot *slot,
 	const struct door_settlement *settlement)
 {
 	struct governor *governor = owner;
 	struct request *request = slot->request;
 	struct policy_usage usage = {
-		settlement->input_tokens, settlement->output_tokens, -1, -1};
+		believable_tokens(settlement->input_tokens),
+		believable_tokens(settlement->output_tokens), -1, -1};
 	enum policy_outcome outcome = POLICY_DONE;
 
 	switch (settlement->how) {

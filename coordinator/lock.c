@@ -84,7 +84,7 @@ int lock_take(const char *name, const char *socket_path, bool replace,
 	int rc;
 
 	board_object_name(name, object);
-	(void)snprintf(ret_path, bytes, "/dev/shm%s.lock", object);
+	(void)snprintf(ret_path, bytes, "/dev/shm%s#lock", object);
 	rc = lock_file(ret_path, replace, &lock.board_fd, ret_holder);
 	if (rc < 0)
 		return rc;

@@ -90,7 +90,7 @@ int board_create(const char *name, struct board_writer *ret_writer)
 	int rc;
 
 	(void)snprintf(writer.name, sizeof(writer.name), "%s", name);
-	path_of(name, ".new", path, sizeof(path));
+	path_of(name, "#new", path, sizeof(path));
 	(void)unlink(path); /* of one that was killed right here */
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
 		BOARD_MODE);
@@ -131,7 +131,7 @@ int board_publish(struct board_writer *writer)
 	store_relaxed(header->heartbeat_ns, header->started_ns);
 	/* Killed before it: the old board stands, the new one has no name. */
 	store_release(header->magic, SHM_BOARD_MAGIC); /* B1 */
-	path_of(writer->name, ".new", from, sizeof(from));
+	path_of(writer->name, "#new", from, sizeof(from));
 	path_of(writer->name, "", to, sizeof(to));
 	if (rename(from, to) != 0)
 		return -errno;
@@ -143,7 +143,7 @@ static void remove_unpublished(const struct board_writer *writer)
 {
 	char path[sizeof(SHM_DIRECTORY) + SHM_OBJECT_NAME_BYTES + 8];
 
-	path_of(writer->name, ".new", path, sizeof(path));
+	path_of(writer->name, "#new", path, sizeof(path));
 	(void)unlink(path);
 }
 
