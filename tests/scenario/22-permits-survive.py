@@ -231,7 +231,7 @@ def a_board_that_cannot_be_made_is_said():
     """Something lies in the way: exit 73 with words, and nothing is left
     behind by a start that fails later."""
     rgovd = Rgovd()
-    in_the_way = pathlib.Path(BOARD.format(rgovd.name) + ".new")
+    in_the_way = pathlib.Path(BOARD.format(rgovd.name) + "#new")
     try:
         in_the_way.mkdir()
         rgovd.start(wait=False)
