@@ -547,8 +547,7 @@ class Rgovd:
 
 def forget_governor(name):
     """Removes the board of a governor that has ended, and its lock."""
-    for pattern in (f"/dev/shm/rgov.{name}", f"/dev/shm/rgov.{name}#*",
-                    ):
+    for pattern in (f"/dev/shm/rgov.{name}", f"/dev/shm/rgov.{name}#*"):
         for path in glob.glob(pattern):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
