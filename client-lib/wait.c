@@ -20,16 +20,12 @@
 /*
  * Spinning pays while answers come within the spin time, and harms as soon as
  * there are more runnable processes than CPUs.  rgovd says by spin_us whether
- * CPUs are short; beside that each hit earns a credit and each miss costs
- * several, so that spinning stops by itself when its hits become rare.  Without
- * credit one wait in PROBE_EVERY tries again.
+ * CPUs are short; beside that each hit earns a credit, as does each sleep that
+ * was cut short, and each miss costs several, so that spinning stops by itself
+ * when its hits become rare.  Misses make a debt: on the CPU that rgovd runs
+ * on, every sleep is short and no spin can ever hit.
  */
-enum {
-	CREDIT_MAX = 32,
-	MISS_COSTS = 4,
-	PROBE_EVERY = 64,
-	LOOKS_PER_CLOCK = 32
-};
+enum { CREDIT_MAX = 32, MISS_COSTS = 16, LOOKS_PER_CLOCK = 32 };
 
 static void relax(void)
 {
@@ -47,7 +43,8 @@ static void change_credit(struct rgov *gov, int by)
 
 	if (credit > CREDIT_MAX)
 		credit = CREDIT_MAX;
-	store_relaxed(gov->spin_credit, credit > 0 ? credit : 0);
+	store_relaxed(
+		gov->spin_credit, credit > -CREDIT_MAX ? credit : -CREDIT_MAX);
 }
 
 static bool spin(struct rgov *gov, struct session *session, uint32_t slot,
@@ -58,7 +55,7 @@ static bool spin(struct rgov *gov, struct session *session, uint32_t slot,
 		(uint64_t)load_relaxed(session->daemon->spin_us) * 1000;
 	uint64_t until_ns;
 
-	if (spin_ns == 0 || load_relaxed(gov->spin_credit) == 0)
+	if (spin_ns == 0 || load_relaxed(gov->spin_credit) <= 0)
 		return false;
 	until_ns = clock_now_ns() + spin_ns;
 	do {

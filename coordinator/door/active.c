@@ -8,11 +8,23 @@
 #include "shm-layout/shm_wake.h"
 
 /*
- * A credit is earned by each request that comes within the spin time and lost
- * by each that does not; with credit, rgovd spins before it sleeps.  A sleep
- * that was cut short earns too, so that spinning begins without costly trials.
+ * Each request that comes within the spin time earns a credit, each spin that
+ * ends in sleep costs several; with credit, rgovd spins before it sleeps.  A
+ * sleep that was cut short earns too, so that spinning begins without costly
+ * trials -- but it may mislead: of two processes on one CPU, one sleeps shortly
+ * just because the other runs, and neither can be seen spinning.  Hence misses
+ * make a debt, and many short sleeps are needed to pay for one.
  */
-enum { CREDIT_MAX = 32, MISS_COSTS = 4 };
+enum { CREDIT_MAX = 32, MISS_COSTS = 16 };
+
+static void change_credit(struct door *door, int by)
+{
+	int credit = door->spin_credit + by;
+
+	door->spin_credit = credit > CREDIT_MAX    ? CREDIT_MAX
+			    : credit < -CREDIT_MAX ? -CREDIT_MAX
+						   : credit;
+}
 
 static bool cpus_are_short(const struct door *door)
 {
@@ -147,11 +159,8 @@ unsigned int door_poll(struct door *door)
 	found += poll_rung(door);
 	if (door->over != NULL)
 		door_reap(door);
-	if (found > 0 && door->quiet_ns != 0) {
-		/* It came while we spun. */
-		if (door->spin_credit < CREDIT_MAX)
-			door->spin_credit++;
-	}
+	if (found > 0 && door->quiet_ns != 0)
+		change_credit(door, 1); /* it came while we spun */
 	if (found > 0)
 		door->quiet_ns = 0;
 	return found;
@@ -166,10 +175,7 @@ bool door_should_spin(struct door *door, uint64_t now_ns)
 		return false;
 	if (door->quiet_ns == 0)
 		door->quiet_ns = now_ns;
-	if (now_ns - door->quiet_ns < spin_ns)
-		return true;
-	door->spin_credit -= MISS_COSTS;
-	return false;
+	return now_ns - door->quiet_ns < spin_ns;
 }
 
 bool door_prepare_sleep(struct door *door, uint64_t now_ns)
@@ -186,6 +192,8 @@ bool door_prepare_sleep(struct door *door, uint64_t now_ns)
 		}
 		active_remove(session);
 	}
+	if (door->quiet_ns != 0)
+		change_credit(door, -MISS_COSTS);
 	door->quiet_ns = 0;
 	door->slept_ns = now_ns;
 	return true;
@@ -199,7 +207,5 @@ void active_was_rung(struct door *door, uint64_t now_ns)
 		return;
 	/* Had it spun, it would have seen the request without a bell. */
 	door->slept_ns = 0;
-	if (door->spin_credit < CREDIT_MAX)
-		door->spin_credit =
-			door->spin_credit < 0 ? 1 : door->spin_credit + 1;
+	change_credit(door, 1);
 }
