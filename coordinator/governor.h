@@ -5,8 +5,9 @@
  *
  *   door --submitted--> intake --> policy --> upstream --> policy --> door
  *
- * governor.c is that way; permits.c what a permit needs beside it; show.c the
- * board; restore.c what a predecessor left on it.  One thread, the loop's.
+ * arrival.c, attempt.c and ending.c are that way (flow.h); governor.c its life;
+ * permits.c what a permit needs beside it; show.c the board; restore.c what a
+ * predecessor left on it.  One thread, the loop's.
  */
 #ifndef COORDINATOR_GOVERNOR_H
 #define COORDINATOR_GOVERNOR_H

@@ -32,7 +32,7 @@ static void examine(struct digest *digest, struct intake_job *job,
 {
 	result->error =
 		digest_sha256(digest, body, job->body_bytes, result->sha256);
-	if (result->error == 0)
+	if (result->error == 0 && job->into == NULL)
 		result->error = bedrock_scan_request(job->operation, body,
 			job->body_bytes, &result->demand, result->why);
 }
@@ -57,7 +57,7 @@ static int read_all(int fd, off_t from, char *to, size_t n)
 
 static void take_in(struct digest *digest, struct intake_job *job)
 {
-	char *body = malloc(job->body_bytes);
+	char *body = job->into ? job->into : malloc(job->body_bytes);
 
 	job->result.error = -ENOMEM;
 	if (body != NULL && digest != NULL) {
@@ -66,7 +66,8 @@ static void take_in(struct digest *digest, struct intake_job *job)
 		if (job->result.error == 0)
 			examine(digest, job, body, &job->result);
 	}
-	free(body);
+	if (body != job->into)
+		free(body);
 	(void)close(job->fd);
 }
 
@@ -179,11 +180,12 @@ void intake_free(struct intake *intake)
 static void take_in_now(struct intake *intake, struct intake_job *job,
 	const struct door_slot *slot)
 {
-	job->result.error =
-		door_read_body(slot, intake->scratch, job->body_bytes);
+	char *body = job->into ? job->into : intake->scratch;
+
+	job->result.error = door_read_body(slot, body, job->body_bytes);
 	if (job->result.error == 0)
-		examine(intake->digest, job, intake->scratch, &job->result);
-	job->done(job);
+		examine(intake->digest, job, body, &job->result);
+	job->done(job); /* the job may be gone */
 }
 
 static void hand_over(struct intake *intake, struct intake_job *job)
@@ -212,12 +214,6 @@ void intake_start(struct intake *intake, struct intake_job *job,
 		return;
 	}
 	hand_over(intake, job);
-}
-
-int intake_hash(struct intake *intake, const void *body, size_t bytes,
-	uint8_t ret_sha256[DIGEST_BYTES])
-{
-	return digest_sha256(intake->digest, body, bytes, ret_sha256);
 }
 
 unsigned int intake_collect(struct intake *intake)

@@ -1,7 +1,8 @@
 /*
- * Takes in the body of a call: reads it once, hashes it, scans it for what it
- * asks for, and drops it.  Small bodies at once, large ones on a helper thread,
- * so that no other session waits for a hash of 25 MB.
+ * Takes in the body of a call: reads it, hashes it, scans it for what it asks
+ * for, and drops it; later reads it once more, to be sent.  Small bodies at
+ * once, large ones on a helper thread, so that no other session waits for a
+ * hash of 25 MB.
  */
 #ifndef COORDINATOR_INTAKE_H
 #define COORDINATOR_INTAKE_H
@@ -27,6 +28,8 @@ struct intake_job {
 	void *owner;
 	enum upstream_operation operation;
 	size_t body_bytes;
+	char *into; /* kept there, and only hashed; NULL: scanned, and dropped
+		     */
 	struct intake_result result; /* from done() on */
 
 	/* Private. */
@@ -47,10 +50,6 @@ void intake_free(struct intake *intake);
  */
 void intake_start(struct intake *intake, struct intake_job *job,
 	const struct door_slot *slot);
-
-/* SHA-256 of a body in memory, on the loop.  0 or -EIO. */
-int intake_hash(struct intake *intake, const void *body, size_t bytes,
-	uint8_t ret_sha256[DIGEST_BYTES]);
 
 /* Calls done() for the jobs that the helper has finished; returns how many.
  * The helper wakes the loop, so call it after each loop_step(). */

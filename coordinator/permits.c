@@ -191,6 +191,7 @@ static bool watch_holder(struct ghost *ghost, const struct board_live *record)
 static struct request *request_of_record(
 	struct governor *governor, const struct board_live *record)
 {
+	char peer[DOOR_PEER_BYTES];
 	struct door_submission submission = {
 		.kind = SHM_PERMIT,
 		.class =
@@ -201,9 +202,10 @@ static struct request *request_of_record(
 		.headers = "",
 		.user = record->user,
 		.app = record->app,
-		.uid = record->uid,
+		.peer = peer,
 	};
 
+	door_peer_name(record->uid, peer);
 	return request_create(governor, &submission);
 }
 

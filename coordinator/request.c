@@ -3,7 +3,6 @@
 #include "coordinator/governor.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,8 +41,7 @@ static bool copy_texts(
 
 	memcpy(request->user, submission->user, strlen(submission->user) + 1);
 	memcpy(request->app, submission->app, strlen(submission->app) + 1);
-	(void)snprintf(request->peer, sizeof(request->peer), "uid %u",
-		(unsigned int)submission->uid);
+	memcpy(request->peer, submission->peer, strlen(submission->peer) + 1);
 	if (model_bytes < sizeof(request->model_id))
 		memcpy(request->model_id, submission->model_id,
 			model_bytes + 1);

@@ -16,15 +16,16 @@ struct governor;
 /*
  * X(stage, what it is doing, where it may go next)
  *
- *   INTAKE --> QUEUED --> CALLING --> QUEUED (a retry)
- *                |          |
- *                |          +-------> OVER
- *                +--> PERMIT -------> OVER
+ *   INTAKE --> QUEUED --> LOADING --> CALLING --> OVER
+ *                | ^                     |
+ *                | +------ a retry ------+
+ *                +--> PERMIT --> OVER
  */
 #define REQUEST_STAGES(X)                                                      \
 	X(INTAKE, "its body is read", TO(QUEUED) | TO(PERMIT) | TO(OVER))      \
 	X(QUEUED, "in the policy's queue, or backing off",                     \
-		TO(CALLING) | TO(PERMIT) | TO(OVER))                           \
+		TO(LOADING) | TO(PERMIT) | TO(OVER))                           \
+	X(LOADING, "its body is read again", TO(CALLING) | TO(OVER))           \
 	X(CALLING, "sent upstream", TO(QUEUED) | TO(OVER))                     \
 	X(PERMIT, "a worker holds the permit", TO(OVER))                       \
 	X(OVER, "answered, or nobody waits for it", 0)
@@ -39,6 +40,7 @@ enum { REQUEST_NO_LIVE = UINT16_MAX, REQUEST_MODEL_ROOM = 128 };
 
 /* One try upstream: exists only while it runs. */
 struct request_attempt {
+	struct intake_job load;
 	struct upstream_call call;
 	char body[]; /* private memory, body_bytes */
 };
@@ -69,10 +71,10 @@ struct request {
 	struct intake_job *intake; /* while its body is read */
 	const char *last_code;     /* why it backs off; static text */
 	char user[SHM_USER_BYTES];
-	char app[SHM_APP_BYTES]; /* for people; a client chooses it */
-	char peer[16];           /* its uid: fairness above the user */
-	char *headers;           /* "" or its own memory */
-	char *long_model_id;     /* of more than REQUEST_MODEL_ROOM, or NULL */
+	char app[SHM_APP_BYTES];    /* for people; a client chooses it */
+	char peer[DOOR_PEER_BYTES]; /* its uid: fairness above the user */
+	char *headers;              /* "" or its own memory */
+	char *long_model_id; /* of more than REQUEST_MODEL_ROOM, or NULL */
 	char model_id[REQUEST_MODEL_ROOM];
 };
 

@@ -56,7 +56,7 @@ struct door_submission {
 	 * SHM_GRANTED: the permit is out. */
 	enum shm_state recovered;
 	/* Who asks. */
-	uid_t uid;
+	const char *peer; /* "uid 1000": fairness above the user */
 };
 
 struct door_settlement {
@@ -195,6 +195,10 @@ struct door_client {
 };
 void door_identify(
 	const struct door_session *session, struct door_client *ret_client);
+
+/* "uid 1000" */
+enum { DOOR_PEER_BYTES = 16 };
+void door_peer_name(uid_t uid, char ret_name[DOOR_PEER_BYTES]);
 
 /* Field 22 of /proc/PID/stat: with the pid it names a process for ever; 0:
  * there is no such process, or it cannot be seen. */

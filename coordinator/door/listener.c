@@ -485,6 +485,11 @@ static int open_pidfd(int socket, pid_t pid)
 	return pidfd;
 }
 
+void door_peer_name(uid_t uid, char ret_name[DOOR_PEER_BYTES])
+{
+	(void)snprintf(ret_name, DOOR_PEER_BYTES, "uid %u", (unsigned int)uid);
+}
+
 static size_t peer_groups(int socket, gid_t *groups, gid_t primary)
 {
 	socklen_t size = (GROUPS_MAX - 1) * sizeof(gid_t);
@@ -508,6 +513,7 @@ static bool is_allowed(struct door_session *session)
 		    &size) != 0)
 		return false;
 	session->uid = peer.uid;
+	door_peer_name(peer.uid, session->peer);
 	session->pid = peer.pid;
 	session->pid_started = door_start_time_of(peer.pid);
 	n = peer_groups(session->socket, groups, peer.gid);

@@ -142,7 +142,7 @@ static void submit(struct door_session *session, struct door_slot *slot,
 			.app = session->app,
 			.is_idempotent = (copy.flags & SHM_NOT_IDEMPOTENT) == 0,
 			.recovered = recovered,
-			.uid = session->uid,
+			.peer = session->peer,
 		});
 }
 

@@ -26,6 +26,7 @@ struct door_session {
 	uint64_t pid_started;
 	uid_t uid;
 	char app[SHM_APP_BYTES];
+	char peer[DOOR_PEER_BYTES]; /* its uid in words */
 	uint8_t id[16];
 
 	uint32_t n_slots;

@@ -1,0 +1,399 @@
+/*
+ * From the door to the policy's queue: a submission is judged, its body taken
+ * in, and it waits; or it ends here.  Also what its client says of it later.
+ */
+#include "coordinator/flow.h"
+
+#include "coordinator/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SETTLED_TOKENS_MAX = 4000000 };
+
+/* ------------------------------------------------------------ enqueue */
+
+static enum shm_result result_of_refusal(enum policy_refusal refusal)
+{
+	switch (refusal) {
+	case POLICY_ACCEPTED:
+		return SHM_OK;
+	case POLICY_QUEUE_FULL:
+	case POLICY_LANE_CLOSED:
+		return SHM_QUEUE_FULL;
+	case POLICY_USER_LIMIT:
+		return SHM_USER_LIMIT;
+	case POLICY_TOO_LARGE:
+		return SHM_TOO_LARGE;
+	case POLICY_LATE:
+		return SHM_DEADLINE;
+	case POLICY_NO_MEMORY:
+		return SHM_NO_MEMORY;
+	}
+	return SHM_INVALID;
+}
+
+static enum policy_refusal offer(
+	struct request *request, uint64_t now_ns, uint64_t *ret_retry_after_ns)
+{
+	return policy_enqueue(request->governor->policy, &request->policy,
+		now_ns, ret_retry_after_ns);
+}
+
+static void enqueue(struct request *request)
+{
+	struct governor *governor = request->governor;
+	uint64_t now = loop_now_ns();
+	uint64_t retry_after_ns = 0;
+	enum policy_refusal refusal = offer(request, now, &retry_after_ns);
+
+	/* Those that came just before it may start at once: then there is room.
+	 */
+	if ((refusal == POLICY_QUEUE_FULL || refusal == POLICY_USER_LIMIT) &&
+		governor->is_pump_due) {
+		governor_pump(governor);
+		refusal = offer(request, now, &retry_after_ns);
+	}
+	if (refusal != POLICY_ACCEPTED) {
+		refuse(request, result_of_refusal(refusal),
+			refusal == POLICY_LANE_CLOSED ? "DailyQuota" : NULL,
+			policy_refusal_text(refusal), retry_after_ns);
+		return;
+	}
+	request->accepted_ns = now;
+	request_move(request, REQUEST_QUEUED);
+	COUNT(governor, total_requests);
+	door_mark_accepted(request->slot);
+	if (request->kind == SHM_CALL)
+		show_request(request, BOARD_LIVE_QUEUED);
+	governor->is_pump_due = true;
+}
+
+static void refuse_body(
+	struct request *request, const struct intake_result *taken)
+{
+	if (taken->error == -EINVAL)
+		refuse(request, SHM_INVALID, "InvalidRequest", taken->why, 0);
+	else if (taken->error == -EIO)
+		refuse(request, SHM_BODY_CHANGED, "BodyUnreadable",
+			"the body is shorter than the request says", 0);
+	else
+		refuse(request, SHM_NO_MEMORY, NULL, "no memory for the body",
+			0);
+}
+
+static void take_demand(
+	struct request *request, const struct bedrock_demand *demand)
+{
+	request->policy.input_tokens = (uint64_t)demand->input_tokens;
+	request->policy.output_tokens =
+		demand->max_tokens > 0 ? (uint64_t)demand->max_tokens : 0;
+}
+
+static void refuse_draining(struct request *request)
+{
+	refuse(request, SHM_DRAINING, "Draining", "rgovd is going down", 0);
+}
+
+static void on_body_taken(struct intake_job *job)
+{
+	struct request *request = job->owner;
+	const struct intake_result *taken = &job->result;
+
+	request->intake = NULL;
+	request->governor->bodies_in++;
+	if (request->is_unwanted) {
+		finish_plainly(request, SHM_CANCELLED, NULL);
+	} else if (request->governor->is_final) {
+		refuse_draining(request);
+	} else if (taken->error != 0) {
+		refuse_body(request, taken);
+	} else {
+		memcpy(request->sha256, taken->sha256, sizeof(request->sha256));
+		take_demand(request, &taken->demand);
+		enqueue(request);
+	}
+	free(job);
+}
+
+static void take_in(struct request *request)
+{
+	struct governor *governor = request->governor;
+	struct intake_job *job = calloc(1, sizeof(*job));
+
+	if (job == NULL) {
+		refuse(request, SHM_NO_MEMORY, NULL, "no memory", 0);
+		return;
+	}
+	job->done = on_body_taken;
+	job->owner = request;
+	job->operation = request->operation;
+	job->body_bytes = request->body_bytes;
+	request->intake = job;
+	governor->bodies_out++;
+	intake_start(governor->intake, job, request->slot);
+}
+
+/* ------------------------------------------------------------ from the door */
+
+/* A permit that a predecessor had granted is still out. */
+static void restore_permit(struct request *request)
+{
+	struct governor *governor = request->governor;
+	uint64_t now = loop_now_ns();
+
+	COUNT(governor, total_requests);
+	COUNT(governor, started_requests);
+	/* Known from the board, with its start and its time to live. */
+	if (ghost_take(request) != NULL) {
+		request_move(request, REQUEST_OVER);
+		request_free(request);
+		return;
+	}
+	if (policy_restore_running(governor->policy, &request->policy, now) <
+		0) {
+		/* Nobody counts it; the worker settles it all the same. */
+		LOG(LOG_ERROR, "permit.lost", "no memory to restore a permit",
+			F_S("user", request->user));
+		COUNT(governor, ended_requests);
+		COUNT(governor, failed_requests);
+		door_release(request->slot);
+		request_move(request, REQUEST_OVER);
+		request_free(request);
+		return;
+	}
+	request->accepted_ns = now;
+	request->first_start_ns = request->last_start_ns = now;
+	request->is_started = true;
+	request_move(request, REQUEST_PERMIT);
+	show_start(request, now);
+	permit_begin(request, now);
+}
+
+static const char *missing_credentials(const struct governor *governor)
+{
+	struct upstream_stats stats;
+
+	if (load_relaxed(governor->board.board->header.credentials) != 0)
+		return NULL;
+	upstream_read_stats(governor->upstream, &stats);
+	return stats.has_credentials
+		       ? NULL
+		       : "rgovd has no credentials; see rgovd(8), CREDENTIALS";
+}
+
+/* What can be refused without looking at the body. */
+static bool is_refused_at_sight(struct request *request)
+{
+	struct governor *governor = request->governor;
+	char why[UPSTREAM_MESSAGE_BYTES];
+	const char *text;
+
+	if (governor->is_final)
+		refuse_draining(request);
+	else if (request->policy.deadline_ns <= loop_now_ns())
+		refuse(request, SHM_DEADLINE, "DeadlineExceeded",
+			"the deadline has passed already", 0);
+	else if (upstream_check(request_model_id(request),
+			 request->headers ? request->headers : "", why) != 0)
+		refuse(request, SHM_INVALID, "InvalidRequest", why, 0);
+	else if (request->kind == SHM_CALL && request->body_bytes == 0)
+		refuse(request, SHM_INVALID, "InvalidRequest",
+			"body: expected a JSON object, found nothing", 0);
+	else if (request->kind == SHM_CALL &&
+		 (text = missing_credentials(governor)) != NULL)
+		refuse(request, SHM_NO_CREDENTIALS, "NoCredentials", text, 0);
+	else if (governor->queued_bytes > governor->config->max_queued_bytes)
+		refuse(request, SHM_QUEUE_FULL, NULL,
+			"the queued bodies exceed max_queued_bytes",
+			1000000000);
+	else
+		return false;
+	return true;
+}
+
+static void on_submitted(void *owner, struct door_slot *slot,
+	const struct door_submission *submission)
+{
+	struct governor *governor = owner;
+	struct request *request = request_create(governor, submission);
+	struct door_reply none = plain_reply(SHM_NO_MEMORY);
+
+	if (request == NULL) {
+		none.message = "rgovd has no memory";
+		door_complete(slot, &none);
+		return;
+	}
+	request->slot = slot;
+	request->number = ++governor->numbers;
+	slot->request = request;
+	governor->queued_bytes += request->body_bytes;
+	if (submission->recovered == SHM_GRANTED) {
+		restore_permit(request);
+		return;
+	}
+	if (submission->recovered == SHM_ISSUED) {
+		request->was_issued = true;
+		if (!request->is_idempotent) {
+			finish_plainly(request, SHM_AMBIGUOUS,
+				"rgovd ended while it was out, and it may not "
+				"be sent twice");
+			return;
+		}
+		COUNT(governor, reissued_requests);
+	}
+	if (is_refused_at_sight(request))
+		return;
+	if (request->kind == SHM_PERMIT)
+		enqueue(request);
+	else
+		take_in(request);
+}
+
+/* Leaves the policy, from wherever it is; true: the caller finishes it now,
+ * false: its end is under way. */
+static bool withdraw(struct request *request)
+{
+	struct governor *governor = request->governor;
+
+	request->is_unwanted = true;
+	switch (request->stage) {
+	case REQUEST_INTAKE:
+	case REQUEST_LOADING:
+		return false; /* whoever reads its body sees the flag */
+	case REQUEST_QUEUED:
+		policy_remove(governor->policy, &request->policy);
+		return true;
+	case REQUEST_CALLING:
+		upstream_abort(governor->upstream, &request->attempt->call);
+		return false; /* its done() was called: it is gone */
+	case REQUEST_PERMIT:
+	case REQUEST_OVER:
+		break;
+	}
+	return false;
+}
+
+static void on_cancelled(void *owner, struct door_slot *slot)
+{
+	struct request *request = slot->request;
+
+	(void)owner;
+	if (withdraw(request))
+		finish_plainly(request, SHM_CANCELLED, NULL);
+}
+
+static void on_orphaned(void *owner, struct door_slot *slot)
+{
+	struct governor *governor = owner;
+	struct request *request = slot->request;
+
+	request->slot = NULL;
+	if (request->stage == REQUEST_PERMIT && governor->is_leaving) {
+		/* It goes on, on the board. */
+		permit_finish(request, POLICY_LOST, NULL);
+	} else if (request->stage == REQUEST_PERMIT) {
+		COUNT(governor, permits_reclaimed);
+		board_event(&governor->board, "reclaim",
+			"pid gone: a permit of %s for %s is back",
+			request->user, request_model_id(request));
+		permit_finish(request, POLICY_LOST, NULL);
+	} else if (request->stage == REQUEST_CALLING &&
+		   governor->config->on_client_death == CONFIG_DEATH_FINISH) {
+		return; /* it ends as it would, and nobody is told */
+	} else if (withdraw(request)) {
+		finish_plainly(request, SHM_CANCELLED, NULL);
+	}
+}
+
+/* What a worker says it used.  No call of any model uses more; without a bound
+ * one worker could put a lane into days of debt. */
+static int64_t believable_tokens(int64_t tokens)
+{
+	return tokens > SETTLED_TOKENS_MAX ? SETTLED_TOKENS_MAX : tokens;
+}
+
+static void on_settled(void *owner, struct door_slot *slot,
+	const struct door_settlement *settlement)
+{
+	struct governor *governor = owner;
+	struct request *request = slot->request;
+	struct policy_usage usage = {
+		believable_tokens(settlement->input_tokens),
+		believable_tokens(settlement->output_tokens), -1, -1};
+	enum policy_outcome outcome = POLICY_DONE;
+
+	switch (settlement->how) {
+	case SHM_SETTLED_OK:
+		break;
+	case SHM_SETTLED_THROTTLED:
+		outcome = POLICY_THROTTLED;
+		COUNT(governor, throttled_requests);
+		board_event(&governor->board, "throttle",
+			"%s: reported by a permit of %s",
+			request_model_id(request), request->user);
+		break;
+	case SHM_SETTLED_FAILED:
+		outcome = POLICY_LOST;
+		break;
+	case SHM_SETTLED_UNUSED:
+		outcome = POLICY_UNUSED;
+		break;
+	}
+	permit_finish(request, outcome,
+		outcome == POLICY_DONE || outcome == POLICY_LOST ? &usage
+								 : NULL);
+}
+
+static void on_reattached(void *owner, const uint8_t session_id[16])
+{
+	ghosts_return(owner, session_id);
+}
+
+static bool on_lets_in(void *owner, uid_t uid, const gid_t *gids, size_t n_gids)
+{
+	struct governor *governor = owner;
+
+	return config_lets_in(governor->config, geteuid(), uid, gids, n_gids);
+}
+
+static bool on_lets_govern(void *owner, uid_t uid)
+{
+	struct governor *governor = owner;
+
+	return config_lets_govern(governor->config, geteuid(), uid);
+}
+
+static int on_verb(void *owner, enum wire_verb verb, uid_t uid, char *ret_text,
+	size_t bytes)
+{
+	struct governor *governor = owner;
+
+	(void)uid;
+	if (verb == WIRE_PING) {
+		(void)snprintf(ret_text, bytes, "rgovd " RGOV_VERSION);
+		return 0;
+	}
+	if (verb == WIRE_RELOAD && governor->reload != NULL)
+		return governor->reload(governor, ret_text, bytes);
+	(void)snprintf(ret_text, bytes, "unknown verb %d", (int)verb);
+	return -EINVAL;
+}
+
+const struct door_handlers *governor_handlers(void)
+{
+	static const struct door_handlers handlers = {
+		.submitted = on_submitted,
+		.cancelled = on_cancelled,
+		.settled = on_settled,
+		.orphaned = on_orphaned,
+		.reattached = on_reattached,
+		.lets_in = on_lets_in,
+		.lets_govern = on_lets_govern,
+		.verb = on_verb,
+	};
+
+	return &handlers;
+}

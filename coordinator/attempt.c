@@ -1,0 +1,361 @@
+/*
+ * From the policy's word to the provider and back: a permit is granted, or a
+ * call is made; what came of it goes to the policy and to whoever waits.
+ */
+#include "coordinator/flow.h"
+
+#include "coordinator/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define DAY_S 86400
+
+/* ------------------------------------------------------------ starting */
+
+static void mark_started(struct request *request, uint64_t now_ns)
+{
+	struct governor *governor = request->governor;
+	uint64_t wait_ns = since(request->accepted_ns, now_ns);
+
+	request->last_start_ns = now_ns;
+	if (request->is_started)
+		return;
+	request->is_started = true;
+	request->first_start_ns = now_ns;
+	COUNT(governor, started_requests);
+	COUNT_BY(governor, wait_time_ns, wait_ns);
+	board_sample(&governor->board.board->host.wait, wait_ns);
+}
+
+static void grant(struct request *request, uint64_t now_ns)
+{
+	struct governor *governor = request->governor;
+	struct door_reply reply = plain_reply(SHM_OK);
+
+	policy_started(governor->policy, &request->policy, now_ns);
+	show_start(request, now_ns);
+	mark_started(request, now_ns);
+	request_move(request, REQUEST_PERMIT);
+	permit_begin(request, now_ns);
+	COUNT(governor, permits_granted);
+	reply.wait_ns = since(request->accepted_ns, now_ns);
+	door_grant(request->slot, &reply);
+}
+
+/* In a libcurl callback: nothing of upstream may be called. */
+static int on_started(struct upstream_call *call)
+{
+	struct request *request = call->owner;
+	uint64_t now = loop_now_ns();
+
+	/* B3 first: a start on the board that was never sent costs a place
+	 * for a minute, the other order would cost the invariant. */
+	show_moved_start(request, now);
+	policy_started(request->governor->policy, &request->policy, now);
+	mark_started(request, now);
+	/* Only now is it known when the window has room again, and when this
+	 * probe has proven the lane. */
+	request->governor->is_pump_due = true;
+	return 0;
+}
+
+static void on_done(
+	struct upstream_call *call, const struct upstream_result *result);
+
+/* It was admitted, and nothing of it went out. */
+static void abandon_start(
+	struct request *request, enum shm_result result, const char *message)
+{
+	policy_finish(request->governor->policy, &request->policy,
+		POLICY_UNUSED, NULL, loop_now_ns());
+	finish_plainly(request, result, message);
+}
+
+static struct upstream_call call_of(
+	const struct request_attempt *attempt, struct request *request)
+{
+	return (struct upstream_call){
+		.operation = request->operation,
+		.model_id = request_model_id(request),
+		.headers = request->headers ? request->headers : "",
+		.body = attempt->body,
+		.body_bytes = request->body_bytes,
+		.body_sha256 = request->sha256,
+		.deadline_ns = request->policy.deadline_ns,
+		.owner = request,
+		.started = on_started,
+		.done = on_done,
+	};
+}
+
+static void issue(struct request *request)
+{
+	struct governor *governor = request->governor;
+	struct request_attempt *attempt = request->attempt;
+	int rc;
+
+	attempt->call = call_of(attempt, request);
+	show_start(request, loop_now_ns());
+	door_mark_issued(request->slot);
+	rc = upstream_start(governor->upstream, &attempt->call);
+	if (rc != 0) {
+		abandon_start(request,
+			rc == -ENOMEM ? SHM_NO_MEMORY : SHM_UPSTREAM_FAILED,
+			strerrordesc_np(-rc));
+		return;
+	}
+	request->was_issued = true;
+	request->calls++;
+	governor->calls_out++;
+	COUNT(governor, upstream_calls);
+	request_move(request, REQUEST_CALLING);
+	show_request(request, BOARD_LIVE_RUNNING);
+}
+
+/* Is it still the body that was submitted? */
+static void on_body_loaded(struct intake_job *job)
+{
+	struct request *request = job->owner;
+
+	request->governor->bodies_in++;
+	if (request->is_unwanted)
+		abandon_start(request, SHM_CANCELLED, NULL);
+	else if (job->result.error == -ENOMEM)
+		abandon_start(request, SHM_NO_MEMORY,
+			"rgovd has no memory for the body");
+	else if (job->result.error != 0 ||
+		 memcmp(job->result.sha256, request->sha256,
+			 sizeof(request->sha256)) != 0)
+		abandon_start(request, SHM_BODY_CHANGED,
+			"the body is not the one that was submitted");
+	else
+		issue(request);
+}
+
+/* The body again, from the client's memory into our own; then it is sent. */
+static void load(struct request *request)
+{
+	struct governor *governor = request->governor;
+	struct request_attempt *attempt =
+		malloc(sizeof(*attempt) + request->body_bytes);
+
+	if (attempt == NULL) {
+		abandon_start(request, SHM_NO_MEMORY,
+			"rgovd has no memory for the call");
+		return;
+	}
+	attempt->load = (struct intake_job){.done = on_body_loaded,
+		.owner = request,
+		.body_bytes = request->body_bytes,
+		.into = attempt->body};
+	request->attempt = attempt;
+	request_move(request, REQUEST_LOADING);
+	governor->bodies_out++;
+	intake_start(governor->intake, &attempt->load, request->slot);
+}
+
+void start(struct request *request, uint64_t now_ns)
+{
+	if (request->kind == SHM_PERMIT)
+		grant(request, now_ns);
+	else
+		load(request);
+}
+
+/* ------------------------------------------------------------ from upstream */
+
+static const char *short_name_of(enum upstream_outcome outcome)
+{
+	switch (outcome) {
+	case UPSTREAM_THROTTLED:
+	case UPSTREAM_THROTTLED_DAY:
+		return "a throttle";
+	case UPSTREAM_TRANSIENT:
+		return "a transient error";
+	case UPSTREAM_AMBIGUOUS:
+		return "a lost connection";
+	case UPSTREAM_OK:
+	case UPSTREAM_REFUSED:
+	case UPSTREAM_TIMED_OUT:
+	case UPSTREAM_REPLY_TOO_LARGE:
+	case UPSTREAM_ABORTED:
+		break;
+	}
+	return "an error";
+}
+
+static struct policy_usage usage_of(const struct upstream_result *result)
+{
+	return (struct policy_usage){result->usage.input_tokens,
+		result->usage.output_tokens, result->usage.cache_read_tokens,
+		result->usage.cache_write_tokens};
+}
+
+/* The daily quota of the provider turns at midnight UTC; BEDROCK says no more.
+ */
+static uint64_t next_day_ns(uint64_t now_ns)
+{
+	time_t now = time(NULL);
+
+	return now_ns + (uint64_t)(DAY_S - now % DAY_S) * 1000000000u;
+}
+
+static void note_throttle(
+	struct request *request, const struct upstream_result *result)
+{
+	struct governor *governor = request->governor;
+
+	COUNT(governor, throttled_requests);
+	board_event(&governor->board, "throttle", "%s: upstream %d %s",
+		request_model_id(request), result->http_status, result->code);
+	LOG(LOG_WARN, "upstream.throttled", "the provider throttles",
+		F_S("model", request_model_id(request)),
+		F_S("code", result->code), F_I("attempt", request->calls),
+		F_S("request_id", result->request_id));
+	if (result->outcome == UPSTREAM_THROTTLED_DAY)
+		policy_close_lane(governor->policy, request->policy.lane,
+			next_day_ns(loop_now_ns()));
+}
+
+/* Is it tried again?  Then it is in the policy's hands. */
+static bool is_retried(
+	struct request *request, const struct upstream_result *result)
+{
+	struct governor *governor = request->governor;
+	enum policy_failure failure = POLICY_FAIL_TRANSIENT;
+
+	if (result->outcome == UPSTREAM_THROTTLED)
+		failure = POLICY_FAIL_THROTTLE;
+	else if (result->outcome == UPSTREAM_AMBIGUOUS)
+		failure = POLICY_FAIL_LOST;
+	else if (result->outcome != UPSTREAM_TRANSIENT)
+		return false;
+	if (failure == POLICY_FAIL_LOST && !request->is_idempotent)
+		return false;
+	/* Told in any case: a throttle closes the gate for everyone. */
+	if (!policy_retry(governor->policy, &request->policy, failure,
+		    result->retry_after_ns, loop_now_ns()))
+		return false;
+	/* Nobody waits for it, or rgovd goes: it had its chance. */
+	if (request->slot == NULL) {
+		policy_remove(governor->policy, &request->policy);
+		finish_plainly(request, SHM_CANCELLED, NULL);
+		return true;
+	}
+	COUNT(governor, retries);
+	door_mark_accepted(request->slot); /* for a successor: it is not out */
+	request->last_code = short_name_of(result->outcome);
+	request_move(request, REQUEST_QUEUED);
+	show_request(request, BOARD_LIVE_BACKOFF);
+	return true;
+}
+
+static enum shm_result result_of(
+	const struct request *request, const struct upstream_result *result)
+{
+	switch (result->outcome) {
+	case UPSTREAM_OK:
+		return SHM_OK;
+	case UPSTREAM_AMBIGUOUS:
+		return request->is_idempotent ? SHM_UPSTREAM_FAILED
+					      : SHM_AMBIGUOUS;
+	case UPSTREAM_REPLY_TOO_LARGE:
+		return SHM_REPLY_TOO_LARGE;
+	case UPSTREAM_ABORTED:
+		return SHM_CANCELLED;
+	case UPSTREAM_THROTTLED:
+	case UPSTREAM_THROTTLED_DAY:
+	case UPSTREAM_TIMED_OUT:
+	case UPSTREAM_TRANSIENT:
+	case UPSTREAM_REFUSED:
+		break;
+	}
+	if (result->http_status > 0)
+		return SHM_UPSTREAM_ERROR;
+	return request->policy.deadline_ns <= loop_now_ns()
+		       ? SHM_DEADLINE
+		       : SHM_UPSTREAM_FAILED;
+}
+
+static enum policy_outcome outcome_of(
+	const struct request *request, const struct upstream_result *result)
+{
+	switch (result->outcome) {
+	case UPSTREAM_OK:
+	case UPSTREAM_REPLY_TOO_LARGE:
+		return POLICY_DONE;
+	case UPSTREAM_REFUSED:
+	case UPSTREAM_TRANSIENT:
+		/* Without an answer the provider has not seen it. */
+		return result->http_status > 0 ? POLICY_DONE : POLICY_UNUSED;
+	case UPSTREAM_THROTTLED:
+	case UPSTREAM_THROTTLED_DAY:
+		return POLICY_THROTTLED;
+	case UPSTREAM_AMBIGUOUS:
+	case UPSTREAM_TIMED_OUT:
+		return POLICY_LOST;
+	case UPSTREAM_ABORTED:
+		break;
+	}
+	/* Aborted before its first byte: the provider knows nothing of it. */
+	return request->last_start_ns >= request->policy.admitted_ns &&
+			       request->is_started
+		       ? POLICY_LOST
+		       : POLICY_UNUSED;
+}
+
+static void count_tokens(
+	struct governor *governor, const struct upstream_result *result)
+{
+	if (result->usage.input_tokens > 0)
+		COUNT_BY(governor, input_tokens, result->usage.input_tokens);
+	if (result->usage.output_tokens > 0)
+		COUNT_BY(governor, output_tokens, result->usage.output_tokens);
+}
+
+static void deliver(
+	struct request *request, const struct upstream_result *result)
+{
+	struct governor *governor = request->governor;
+	struct policy_usage usage = usage_of(result);
+	struct door_reply reply = {
+		.result = result_of(request, result),
+		.http_status = result->http_status,
+		.retry_after_ns = result->retry_after_ns,
+		.input_tokens = usage.input_tokens,
+		.output_tokens = usage.output_tokens,
+		.cache_read_tokens = usage.cache_read_tokens,
+		.cache_write_tokens = usage.cache_write_tokens,
+		.code = result->code,
+		.message = result->message,
+		.request_id = result->request_id,
+		.body = result->body,
+		.body_bytes = result->body_bytes,
+	};
+
+	policy_finish(governor->policy, &request->policy,
+		outcome_of(request, result), &usage, loop_now_ns());
+	count_tokens(governor, result);
+	finish(request, &reply);
+}
+
+static void on_done(
+	struct upstream_call *call, const struct upstream_result *result)
+{
+	struct request *request = call->owner;
+	struct governor *governor = request->governor;
+	struct request_attempt *attempt = request->attempt;
+
+	request->attempt = NULL;
+	governor->calls_out--;
+	governor->is_pump_due = true;
+	if (result->outcome == UPSTREAM_THROTTLED ||
+		result->outcome == UPSTREAM_THROTTLED_DAY)
+		note_throttle(request, result);
+	if (!is_retried(request, result))
+		deliver(request, result);
+	free(attempt); /* the result may point into it */
+}

@@ -1,0 +1,40 @@
+/*
+ * The steps of a request that more than one file takes.  Each ends in exactly
+ * one of: the request waits (in the intake, the policy, upstream, a worker's
+ * hands), or finish() or refuse(), which free it.
+ */
+#ifndef COORDINATOR_FLOW_H
+#define COORDINATOR_FLOW_H
+
+#include "coordinator/governor.h"
+
+/* Adds to a counter of the board. */
+#define COUNT(governor, counter)                                               \
+	board_add((governor)->board.board->counters.counter, 1)
+#define COUNT_BY(governor, counter, n)                                         \
+	board_add((governor)->board.board->counters.counter, (n))
+
+/* attempt.c: the policy has admitted it (RUNNING there). */
+void start(struct request *request, uint64_t now_ns);
+
+/* ending.c: an answer without anything from the provider. */
+struct door_reply plain_reply(enum shm_result result);
+
+/*
+ * ending.c: the one end of every request that the policy no longer has:
+ * counted, shown, answered, freed.  What is shown comes first: who reads the
+ * answer and then the board finds it there.
+ */
+void finish(struct request *request, const struct door_reply *reply);
+void finish_plainly(
+	struct request *request, enum shm_result result, const char *message);
+
+/* ending.c: refused before the policy had it: counts as refused, not as failed.
+ */
+void refuse(struct request *request, enum shm_result result, const char *code,
+	const char *message, uint64_t retry_after_ns);
+
+/* Nanoseconds since a moment; 0 where it never came. */
+uint64_t since(uint64_t from_ns, uint64_t now_ns);
+
+#endif
