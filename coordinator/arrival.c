@@ -53,7 +53,7 @@ static void enqueue(struct request *request)
 	 */
 	if ((refusal == POLICY_QUEUE_FULL || refusal == POLICY_USER_LIMIT) &&
 		governor->is_pump_due) {
-		governor_pump(governor);
+		governor_advance(governor);
 		refusal = offer(request, now, &retry_after_ns);
 	}
 	if (refusal != POLICY_ACCEPTED) {

@@ -105,14 +105,12 @@ static void set_timer(struct governor *governor, uint64_t at_ns)
 			on_next_decision, governor);
 }
 
-void governor_pump(struct governor *governor)
+void governor_advance(struct governor *governor)
 {
 	uint64_t late_ns, admit_ns, now;
 
 	if (!governor->is_pump_due)
 		return;
-	if (governor->are_ghosts_back)
-		ghosts_end_returned(governor);
 	do {
 		governor->is_pump_due = false;
 		now = loop_now_ns();
@@ -122,6 +120,13 @@ void governor_pump(struct governor *governor)
 	set_timer(governor, late_ns < admit_ns ? late_ns : admit_ns);
 	show_host(governor, now);
 	show_soon(governor);
+}
+
+void governor_pump(struct governor *governor)
+{
+	if (governor->are_ghosts_back)
+		ghosts_end_returned(governor);
+	governor_advance(governor);
 }
 
 /* ------------------------------------------------------------ life */

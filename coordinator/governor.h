@@ -87,6 +87,9 @@ int governor_reload(struct governor *governor, const struct config *config,
 /* After any callback: expires, admits, starts, answers; sets the next timer.
  * Cheap when nothing is due. */
 void governor_pump(struct governor *governor);
+/* The same in the middle of one: a session that is back may not have named all
+ * of its permits yet, so none of them ends here. */
+void governor_advance(struct governor *governor);
 
 /* Nothing more is started; is_final: what is queued is refused as draining,
  * otherwise it stays in the clients' memory for a successor. */

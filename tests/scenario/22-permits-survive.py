@@ -116,6 +116,25 @@ def a_permit_is_one_start():
 
 
 @checks.test
+def a_full_queue_does_not_end_them():
+    """What a session had sent is queued again before its permits are looked
+    at, and the queue is full then: its permit stays the start that it was."""
+    with Sim(latency="fixed:3") as sim, \
+            Rgovd(limits(100, 3, 3, minute=60) + "max_queued = 1\n",
+                  sim=sim) as rgovd, \
+            Worker(rgovd) as worker:
+        sent = [worker.invoke() for _ in range(2)]
+        wait_until(lambda: sim.report()["arrivals"] == 2, what="both calls")
+        held = worker.permit().expect("Permit")
+        rgovd.restart()
+        for one in sent:
+            one.expect("Reply")
+        equal(rgovd.stats()["host"]["starts"], 5, "2 calls, twice, and a permit")
+        worker.settle(held["permit"])
+        wait_until(rgovd.is_idle, what="an idle rgovd")
+
+
+@checks.test
 def a_settlement_reaches_the_successor():
     """Settled while rgovd is away: what was used counts, and no more; the
     rest of the reservation returns."""
