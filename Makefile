@@ -186,24 +186,28 @@ demo-serve: ## the same, left running to look at
 BIN := $(DESTDIR)$(PREFIX)/bin
 LIB := $(DESTDIR)$(PREFIX)/lib
 MAN := $(DESTDIR)$(PREFIX)/share/man
+DOC := $(DESTDIR)$(PREFIX)/share/doc/rgov
 
 # The Python package has an installer of its own: pip install ./client-lib/python
 install: all ## into DESTDIR and PREFIX (/usr/local)
 	install -d $(BIN) $(DESTDIR)$(PREFIX)/sbin $(LIB)/pkgconfig \
 		$(DESTDIR)$(PREFIX)/include $(MAN)/man1 $(MAN)/man3 \
-		$(MAN)/man5 $(MAN)/man8 \
-		$(DESTDIR)$(PREFIX)/share/doc/rgov
+		$(MAN)/man5 $(MAN)/man8 $(DOC)
 	install -m 755 $(RGOVD) $(DESTDIR)$(PREFIX)/sbin/rgovd
 	install -m 755 $(TOOLS) $(BIN)
 	install -m 644 $(BUILD)/librgov.a $(LIB)/librgov.a
 	install -m 755 $(BUILD)/librgov.so $(LIB)/librgov.so.0
 	ln -sf librgov.so.0 $(LIB)/librgov.so
-	install -m 644 $(BUILD)/rgov.pc $(LIB)/pkgconfig/rgov.pc
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' \
+		client-lib/rgov.pc.in > $(LIB)/pkgconfig/rgov.pc
 	install -m 644 client-lib/rgov.h $(DESTDIR)$(PREFIX)/include/rgov.h
 	for page in docs/man/*.[1358]; do \
 		install -m 644 $$page $(MAN)/man$${page##*.}/ || exit 1; done
-	install -m 644 README.md CHANGES.md LICENSE packaging/rgovd.conf \
-		packaging/rgovd.service $(DESTDIR)$(PREFIX)/share/doc/rgov
+	install -m 644 README.md CHANGES.md LICENSE packaging/rgovd.conf $(DOC)
+	sed 's|=/usr/\(s*bin\)/|=$(PREFIX)/\1/|' packaging/rgovd.service \
+		> $(DOC)/rgovd.service
+	chmod 644 $(LIB)/pkgconfig/rgov.pc $(DOC)/rgovd.service
+	test -n "$(DESTDIR)" || ldconfig || true # the linker's cache: root's only
 
 clean: ## remove build/
 	$(Q)rm -rf build
