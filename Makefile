@@ -18,6 +18,7 @@ DEPS := gcc make pkg-config liburing-dev libcurl4-openssl-dev libssl-dev \
 	libmicrohttpd-dev libjansson-dev libcunit1-dev curl procps \
 	python3 python3-dev python3-setuptools python3-flask gunicorn \
 	python3-boto3 openssl tmux
+FAULT_DEPS := clang llvm spin strace faketime python3-h2 tinyproxy
 LINT_DEPS := clang clang-format clang-tidy cppcheck shellcheck mandoc
 
 PKGS := liburing libcurl libcrypto libconfuse
@@ -52,6 +53,10 @@ SHARED_OBJS := $(call objs,$(wildcard tools/board-view/*.c \
 UNIT_NAMES  := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 TBIN_NAMES  := $(patsubst tests/bin/%.c,%,$(wildcard tests/bin/*.c))
 BENCH_NAMES := $(patsubst bench/%.c,%,$(wildcard bench/*.c))
+FAULT_NAMES := $(patsubst tests/fault/%.c,%,$(wildcard tests/fault/*.c))
+FAULT_OBJS  := $(call objs,$(wildcard tests/fault/common/*.c)) $(SHM_OBJS)
+PRELOADS    := $(patsubst tests/fault/preload/%.c,$(BUILD)/fault/%.so,\
+	$(wildcard tests/fault/preload/*.c))
 
 RGOVD     := $(BUILD)/rgovd
 TOOLS     := $(TOOL_NAMES:%=$(BUILD)/%)
@@ -59,6 +64,7 @@ LIBS      := $(BUILD)/librgov.a $(BUILD)/librgov.so $(BUILD)/rgov.pc
 PYEXT     := $(BUILD)/python/rgov/_rgov.abi3.so
 UNIT_BINS := $(UNIT_NAMES:%=$(BUILD)/tests/unit/%)
 TEST_BINS := $(TBIN_NAMES:%=$(BUILD)/tests/%)
+FAULT_BINS := $(FAULT_NAMES:%=$(BUILD)/fault/%)
 BENCHES   := $(BENCH_NAMES:%=$(BUILD)/bench/%)
 
 COORD_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread
@@ -69,8 +75,9 @@ TOOL_LIBS_bedrock-sim := -lmicrohttpd -ljansson -lcrypto -lm -lpthread
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all help deps lint-deps build-tests check demo demo-serve lint asan \
-	tsan bench-handoff install clean
+.PHONY: all help deps lint-deps fault-deps build-tests build-faults check \
+	check-faults model fuzz soak demo demo-serve lint asan tsan \
+	bench-handoff install clean
 
 all: $(RGOVD) $(LIBS) $(TOOLS) $(PYEXT) ## build everything (default)
 
@@ -83,6 +90,9 @@ help: ## list the targets
 deps: ## install the missing Debian packages, by name
 	@tools/install-deps $(DEPS)
 
+fault-deps: ## install what `make check-faults` needs
+	@tools/install-deps $(DEPS) $(FAULT_DEPS)
+
 lint-deps: ## install what `make lint` needs
 	@tools/install-deps $(DEPS) $(LINT_DEPS)
 
@@ -93,7 +103,7 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -c $< -o $@
 
-$(call objs,$(wildcard tests/*/*.c bench/*.c)): EXTRA_CFLAGS := $(TEST_WARN)
+$(call objs,$(wildcard tests/*/*.c tests/fault/*/*.c bench/*.c)): EXTRA_CFLAGS := $(TEST_WARN)
 
 $(RGOVD): $(BUILD)/obj/coordinator/main.o $(COORD_OBJS) $(SHM_OBJS)
 	$(call say,LINK,$@)
@@ -138,6 +148,19 @@ $(TEST_BINS): $(BUILD)/tests/%: $(BUILD)/obj/tests/bin/%.o \
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) $(sort $^) -o $@ $(COORD_LIBS) -ljansson
 
+# The clients of the fault campaign use librgov.so as it is shipped.
+$(FAULT_BINS): $(BUILD)/fault/%: $(BUILD)/obj/tests/fault/%.o $(FAULT_OBJS) \
+		$(BUILD)/librgov.so
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(filter %.o,$^) -o $@ -L$(BUILD) -lrgov \
+		-Wl,-rpath,$(abspath $(BUILD)) -lpthread
+
+$(PRELOADS): $(BUILD)/fault/%.so: $(BUILD)/obj/tests/fault/preload/%.o
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared $^ -o $@ -ldl
+
 $(BENCHES): $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(COORD_OBJS) \
 		$(CLIENT_OBJS)
 	$(call say,LINK,$@)
@@ -150,10 +173,35 @@ $(BENCHES): $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(COORD_OBJS) \
 
 build-tests: all $(UNIT_BINS) $(TEST_BINS)
 
+# One rgovd of the campaign is sanitized: what a hostile client does to it shows.
+build-faults: build-tests $(FAULT_BINS) $(PRELOADS)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan \
+		SANITIZE=address,undefined CFLAGS='-O1 -g' $(BUILD)/asan/rgovd
+
 check: ## everything a change must pass (installs what is missing first)
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory build-tests
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run
+
+check-faults: ## the fault campaign: kill, scribble, exhaust; under 20 minutes
+	@$(MAKE) --no-print-directory fault-deps
+	@$(MAKE) --no-print-directory build-faults
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run --faults
+
+model: ## explore the protocol exhaustively
+	@$(MAKE) --no-print-directory fault-deps
+	@BUILD=$(BUILD) tests/model/run
+
+fuzz: ## a short run of every fuzzer (FUZZ_SECONDS=N each for longer ones)
+	@$(MAKE) --no-print-directory fault-deps
+	@BUILD=$(BUILD) tests/fuzz/run
+
+MINUTES ?= 10
+soak: ## mixed load and random faults for MINUTES=N; nothing may grow
+	@$(MAKE) --no-print-directory fault-deps
+	@$(MAKE) --no-print-directory build-faults
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) $(PYTHON) -B tests/fault/soak.py \
+		--minutes $(MINUTES)
 
 asan: ## the same tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory check BUILD=build/asan \
