@@ -261,8 +261,11 @@ static bool withdraw(struct request *request)
 	request->is_unwanted = true;
 	switch (request->stage) {
 	case REQUEST_INTAKE:
+		intake_drop(governor->intake, request->intake);
+		return false; /* done() ends it: it may be gone */
 	case REQUEST_LOADING:
-		return false; /* whoever reads its body sees the flag */
+		intake_drop(governor->intake, &request->attempt->load);
+		return false;
 	case REQUEST_QUEUED:
 		policy_remove(governor->policy, &request->policy);
 		return true;

@@ -12,11 +12,15 @@
 
 /* Up to here the loop does it by itself: about 0.3 ms of work. */
 #define INLINE_BYTES (256u * 1024)
+/* Read and hashed at a time; in between the helper looks whether anybody still
+ * wants the body. */
+#define CHUNK_BYTES (256u * 1024)
 
 struct intake {
 	struct loop *loop;
 	struct digest *digest; /* the loop's */
 	char *scratch;         /* INLINE_BYTES, the loop's */
+	struct digest *helpers_digest;
 
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -27,14 +31,13 @@ struct intake {
 	int is_ending;
 };
 
-static void examine(struct digest *digest, struct intake_job *job,
-	const char *body, struct intake_result *result)
+/* What it asks for; of a body that is only loaded again nobody asks. */
+static int scan(struct intake_job *job, const char *body)
 {
-	result->error =
-		digest_sha256(digest, body, job->body_bytes, result->sha256);
-	if (result->error == 0 && job->into == NULL)
-		result->error = bedrock_scan_request(job->operation, body,
-			job->body_bytes, &result->demand, result->why);
+	return job->into != NULL ? 0
+				 : bedrock_scan_request(job->operation, body,
+					   job->body_bytes, &job->result.demand,
+					   job->result.why);
 }
 
 /* ------------------------------------------------------------ the helper */
@@ -55,17 +58,42 @@ static int read_all(int fd, off_t from, char *to, size_t n)
 	return 0;
 }
 
+/* Relaxed: a late look costs one more chunk. */
+static bool is_dropped(const struct intake_job *job)
+{
+	return load_relaxed(job->is_dropped);
+}
+
+static int read_and_hash(
+	struct digest *digest, struct intake_job *job, char *body)
+{
+	int rc = digest_begin(digest);
+
+	for (size_t at = 0; rc == 0 && at < job->body_bytes;) {
+		size_t n = job->body_bytes - at;
+
+		if (n > CHUNK_BYTES)
+			n = CHUNK_BYTES;
+		rc = is_dropped(job) ? -ECANCELED
+				     : read_all(job->fd, job->off + (off_t)at,
+					       body + at, n);
+		if (rc == 0)
+			rc = digest_add(digest, body + at, n);
+		at += n;
+	}
+	return rc == 0 ? digest_end(digest, job->result.sha256) : rc;
+}
+
 static void take_in(struct digest *digest, struct intake_job *job)
 {
 	char *body = job->into ? job->into : malloc(job->body_bytes);
+	int rc = -ENOMEM;
 
-	job->result.error = -ENOMEM;
-	if (body != NULL && digest != NULL) {
-		job->result.error =
-			read_all(job->fd, job->off, body, job->body_bytes);
-		if (job->result.error == 0)
-			examine(digest, job, body, &job->result);
-	}
+	if (body != NULL)
+		rc = read_and_hash(digest, job, body);
+	if (rc == 0)
+		rc = is_dropped(job) ? -ECANCELED : scan(job, body);
+	job->result.error = rc;
 	if (body != job->into)
 		free(body);
 	(void)close(job->fd);
@@ -91,11 +119,10 @@ static struct intake_job *next_job(struct intake *intake)
 static void *work(void *argument)
 {
 	struct intake *intake = argument;
-	struct digest *digest = digest_create();
 	struct intake_job *job;
 
 	while ((job = next_job(intake)) != NULL) {
-		take_in(digest, job);
+		take_in(intake->helpers_digest, job);
 		(void)pthread_mutex_lock(&intake->lock);
 		job->next = intake->finished;
 		intake->finished = job;
@@ -104,7 +131,6 @@ static void *work(void *argument)
 		(void)pthread_mutex_unlock(&intake->lock);
 		loop_wake(intake->loop);
 	}
-	digest_free(digest);
 	return NULL;
 }
 
@@ -123,29 +149,56 @@ static int start_thread(struct intake *intake)
 	return -error;
 }
 
+/* The memory; the thread comes last. */
+static int allocate_parts(struct intake *intake)
+{
+	intake->digest = digest_create();
+	intake->helpers_digest = digest_create();
+	intake->scratch = malloc(INLINE_BYTES);
+	return intake->digest != NULL && intake->helpers_digest != NULL &&
+			       intake->scratch != NULL
+		       ? 0
+		       : -ENOMEM;
+}
+
+static void free_parts(struct intake *intake)
+{
+	digest_free(intake->digest);
+	digest_free(intake->helpers_digest);
+	free(intake->scratch);
+	(void)pthread_cond_destroy(&intake->work);
+	(void)pthread_mutex_destroy(&intake->lock);
+	free(intake);
+}
+
 int intake_create(struct loop *loop, struct intake **ret_intake)
 {
 	struct intake *intake = calloc(1, sizeof(*intake));
-	int rc = -ENOMEM;
+	int rc;
 
 	if (intake == NULL)
-		return rc;
+		return -ENOMEM;
 	intake->loop = loop;
 	intake->todo_end = &intake->todo;
-	intake->digest = digest_create();
-	intake->scratch = malloc(INLINE_BYTES);
 	(void)pthread_mutex_init(&intake->lock, NULL);
 	(void)pthread_cond_init(&intake->work, NULL);
-	if (intake->digest != NULL && intake->scratch != NULL)
+	rc = allocate_parts(intake);
+	if (rc == 0)
 		rc = start_thread(intake);
 	if (rc < 0) {
-		digest_free(intake->digest);
-		free(intake->scratch);
-		free(intake);
+		free_parts(intake);
 		return rc;
 	}
 	*ret_intake = intake;
 	return 0;
+}
+
+/* One that the helper will not see. */
+static void end_unread(struct intake_job *job)
+{
+	(void)close(job->fd);
+	job->result.error = -ECANCELED;
+	job->done(job);
 }
 
 static void drop_jobs(struct intake *intake)
@@ -153,9 +206,7 @@ static void drop_jobs(struct intake *intake)
 	for (struct intake_job *job = intake->todo, *next; job != NULL;
 		job = next) {
 		next = job->next;
-		(void)close(job->fd);
-		job->result.error = -ECANCELED;
-		job->done(job);
+		end_unread(job);
 	}
 }
 
@@ -170,11 +221,7 @@ void intake_free(struct intake *intake)
 	(void)pthread_join(intake->thread, NULL);
 	(void)intake_collect(intake);
 	drop_jobs(intake);
-	digest_free(intake->digest);
-	free(intake->scratch);
-	(void)pthread_cond_destroy(&intake->work);
-	(void)pthread_mutex_destroy(&intake->lock);
-	free(intake);
+	free_parts(intake);
 }
 
 static void take_in_now(struct intake *intake, struct intake_job *job,
@@ -184,7 +231,10 @@ static void take_in_now(struct intake *intake, struct intake_job *job,
 
 	job->result.error = door_read_body(slot, body, job->body_bytes);
 	if (job->result.error == 0)
-		examine(intake->digest, job, body, &job->result);
+		job->result.error = digest_sha256(intake->digest, body,
+			job->body_bytes, job->result.sha256);
+	if (job->result.error == 0)
+		job->result.error = scan(job, body);
 	job->done(job); /* the job may be gone */
 }
 
@@ -202,6 +252,7 @@ void intake_start(struct intake *intake, struct intake_job *job,
 	const struct door_slot *slot)
 {
 	job->result = (struct intake_result){.error = 0};
+	store_relaxed(job->is_dropped, false);
 	if (job->body_bytes <= INLINE_BYTES) {
 		take_in_now(intake, job, slot);
 		return;
@@ -214,6 +265,32 @@ void intake_start(struct intake *intake, struct intake_job *job,
 		return;
 	}
 	hand_over(intake, job);
+}
+
+/* True: the helper has not begun it, and will not. */
+static bool take_back(struct intake *intake, const struct intake_job *job)
+{
+	struct intake_job **link;
+	bool found;
+
+	(void)pthread_mutex_lock(&intake->lock);
+	for (link = &intake->todo; *link != NULL && *link != job;
+		link = &(*link)->next)
+		;
+	found = *link != NULL;
+	if (found)
+		*link = job->next;
+	if (found && *link == NULL)
+		intake->todo_end = link;
+	(void)pthread_mutex_unlock(&intake->lock);
+	return found;
+}
+
+void intake_drop(struct intake *intake, struct intake_job *job)
+{
+	store_relaxed(job->is_dropped, true);
+	if (take_back(intake, job))
+		end_unread(job);
 }
 
 unsigned int intake_collect(struct intake *intake)

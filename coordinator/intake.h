@@ -11,12 +11,14 @@
 #include "coordinator/upstream/bedrock.h"
 #include "coordinator/upstream/digest.h"
 
+#include <stdbool.h>
+
 struct intake;
 
 /* What is known of a body afterwards. */
 struct intake_result {
 	int error; /* 0; -EINVAL: not JSON, see why; -EIO: it cannot be read;
-		      -ENOMEM */
+		      -ENOMEM; -ECANCELED: it was dropped */
 	uint8_t sha256[DIGEST_BYTES];
 	struct bedrock_demand demand;
 	char why[UPSTREAM_MESSAGE_BYTES];
@@ -36,6 +38,7 @@ struct intake_job {
 	int fd;
 	off_t off;
 	struct intake_job *next;
+	_Atomic bool is_dropped; /* set by the loop, seen by the helper */
 };
 
 /* Starts the helper thread; it is idle until a large body comes.  -errno. */
@@ -50,6 +53,13 @@ void intake_free(struct intake *intake);
  */
 void intake_start(struct intake *intake, struct intake_job *job,
 	const struct door_slot *slot);
+
+/*
+ * Nobody wants it any more: done() is called before this returns, or, where the
+ * helper has it in hand, from the next intake_collect() but for what the helper
+ * was at.  Both with -ECANCELED; a job that is through keeps its result.
+ */
+void intake_drop(struct intake *intake, struct intake_job *job);
 
 /* Calls done() for the jobs that the helper has finished; returns how many.
  * The helper wakes the loop, so call it after each loop_step(). */

@@ -33,12 +33,34 @@ void digest_free(struct digest *digest)
 	free(digest);
 }
 
+static int or_no_memory(int worked)
+{
+	return worked == 1 ? 0 : -ENOMEM;
+}
+
+int digest_begin(struct digest *digest)
+{
+	return or_no_memory(
+		EVP_DigestInit_ex2(digest->context, digest->algorithm, NULL));
+}
+
+int digest_add(struct digest *digest, const void *data, size_t bytes)
+{
+	return or_no_memory(EVP_DigestUpdate(digest->context, data, bytes));
+}
+
+int digest_end(struct digest *digest, uint8_t ret_sha256[DIGEST_BYTES])
+{
+	return or_no_memory(
+		EVP_DigestFinal_ex(digest->context, ret_sha256, NULL));
+}
+
 int digest_sha256(struct digest *digest, const void *data, size_t bytes,
 	uint8_t ret_sha256[DIGEST_BYTES])
 {
-	if (EVP_DigestInit_ex2(digest->context, digest->algorithm, NULL) != 1 ||
-		EVP_DigestUpdate(digest->context, data, bytes) != 1 ||
-		EVP_DigestFinal_ex(digest->context, ret_sha256, NULL) != 1)
-		return -EIO;
-	return 0;
+	int rc = digest_begin(digest);
+
+	if (rc == 0)
+		rc = digest_add(digest, data, bytes);
+	return rc == 0 ? digest_end(digest, ret_sha256) : rc;
 }

@@ -15,7 +15,12 @@ struct digest;
 struct digest *digest_create(void);
 void digest_free(struct digest *digest);
 
-/* 0 or -EIO. */
+/* All of them: 0 or -ENOMEM. */
+int digest_begin(struct digest *digest);
+int digest_add(struct digest *digest, const void *data, size_t bytes);
+int digest_end(struct digest *digest, uint8_t ret_sha256[DIGEST_BYTES]);
+
+/* The three, of data that is there as a whole. */
 int digest_sha256(struct digest *digest, const void *data, size_t bytes,
 	uint8_t ret_sha256[DIGEST_BYTES]);
 
