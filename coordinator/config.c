@@ -257,8 +257,10 @@ static int read_file(struct config_draft *draft)
 			return 0;
 		config->file = file;
 	}
-	return config->file == NULL ? -ENOMEM
-				    : config_file_read(draft, config->file);
+	if (config->file == NULL)
+		return -ENOMEM;
+	return source->in_child ? config_child_read(draft, config->file)
+				: config_file_read(draft, config->file);
 }
 
 static int build(struct config_draft *draft)

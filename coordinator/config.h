@@ -82,6 +82,8 @@ struct config_source {
 	char *(*getenv)(const char *name);       /* NULL: no environment */
 	const struct config_override *overrides; /* later ones win */
 	size_t n_overrides;
+	bool in_child; /* read the file in a child process: see
+			  config_child.c */
 };
 
 /* What is wrong, in the order found: `FILE:LINE: key: expected …, found …`. */

@@ -209,4 +209,8 @@ int config_text_read(
 /* config_file.c: fills entries and blocks.  0 or -errno; see the complaints. */
 int config_file_read(struct config_draft *draft, const char *file);
 
+/* config_child.c: the same, in a child process: a parser that does not survive
+ * a lack of memory takes nobody along. */
+int config_child_read(struct config_draft *draft, const char *file);
+
 #endif

@@ -118,8 +118,11 @@ static int reload(struct governor *governor, char *ret_text, size_t bytes)
 
 	if (!rgovd->is_ending)
 		(void)notify_reloading(&rgovd->notify);
-	if (load(rgovd, &config, &error) < 0) {
-		rc = keep_old(rgovd, config_error_first(&error, first),
+	rc = load(rgovd, &config, &error);
+	if (rc < 0) {
+		rc = keep_old(rgovd,
+			rc == -ENOMEM ? "no memory for the configuration"
+				      : config_error_first(&error, first),
 			ret_text, bytes);
 	} else if (governor_reload(governor, config, why) < 0) {
 		config_free(config);

@@ -237,7 +237,8 @@ struct config_source options_source(const struct options *options)
 		.file = options->config,
 		.getenv = getenv,
 		.overrides = options->overrides,
-		.n_overrides = options->n_overrides};
+		.n_overrides = options->n_overrides,
+		.in_child = true};
 }
 
 int options_report(const struct options *options, const struct config *config,
