@@ -37,6 +37,15 @@ static const char *process_get(void *context, const char *name)
 const struct credentials_environment credentials_process_environment = {
 	.get = process_get};
 
+/* Names of profiles and paths are the environment's: in a text for people and
+ * logs they hold no control bytes. */
+static void make_printable(char *text)
+{
+	for (; *text != '\0'; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			*text = '?';
+}
+
 __attribute__((format(printf, 3, 4))) static int refuse(
 	struct search *search, int rc, const char *format, ...)
 {
@@ -45,6 +54,7 @@ __attribute__((format(printf, 3, 4))) static int refuse(
 	va_start(args, format);
 	(void)vsnprintf(search->why, CREDENTIALS_WHY_BYTES, format, args);
 	va_end(args);
+	make_printable(search->why);
 	return rc;
 }
 
@@ -251,6 +261,7 @@ static int take_profile_keys(struct search *search,
 		search->profile_name, path);
 	(void)snprintf(search->found->source, sizeof(search->found->source),
 		"%s", where);
+	make_printable(search->found->source);
 	return take_keys(search, where, names, values);
 }
 

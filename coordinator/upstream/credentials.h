@@ -4,7 +4,7 @@
  * whatever needs a call to get keys (roles, SSO, processes, containers,
  * instance metadata) is recognised and refused by name.
  *
- * No text from here ever holds a key, a secret or a token.
+ * No text from here ever holds a key, a secret or a token, nor control bytes.
  */
 #ifndef COORDINATOR_UPSTREAM_CREDENTIALS_H
 #define COORDINATOR_UPSTREAM_CREDENTIALS_H

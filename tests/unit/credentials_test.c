@@ -340,6 +340,21 @@ static void says_where_nothing_was(void)
 	CU_ASSERT(why_has("profile \"lost\" is neither in "));
 }
 
+/* A profile's name comes from the environment: a line break in it does not make
+ * two lines of what is said of it. */
+static void says_it_in_one_line(void)
+{
+	begin();
+	set("AWS_PROFILE", "lo\nst\x1b[2J");
+	CU_ASSERT_EQUAL(load(NULL), -EINVAL);
+	CU_ASSERT(why_has("profile \"lo?st?[2J\" is neither in "));
+	begin();
+	write_file(credentials_path, "[a\tb]\naws_access_key_id = AKID\n"
+				     "aws_secret_access_key = SECRET\n");
+	CU_ASSERT_EQUAL(load("a\tb"), 0);
+	CU_ASSERT_PTR_NOT_NULL(strstr(found.source, "profile \"a?b\" of "));
+}
+
 /* Ways to get keys that are not built in are named, instead of saying that
  * there are none. */
 static void names_what_is_not_built_in(void)
@@ -475,6 +490,7 @@ SUITE("credentials", T(takes_the_environment), T(prefers_a_bearer_key),
 	T(knows_expiry), T(reads_the_credentials_file),
 	T(reads_indented_sections), T(reads_the_config_file),
 	T(prefers_the_credentials_file), T(keeps_the_order), T(expands_home),
-	T(says_where_nothing_was), T(names_what_is_not_built_in),
-	T(says_which_line), T(names_unreadable_files), T(reads_odd_files),
+	T(says_where_nothing_was), T(says_it_in_one_line),
+	T(names_what_is_not_built_in), T(says_which_line),
+	T(names_unreadable_files), T(reads_odd_files),
 	T(takes_dev_null_for_an_empty_file), T(wipes))
