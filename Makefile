@@ -168,6 +168,7 @@ $(BENCHES): $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(COORD_OBJS) \
 	$(Q)$(CC) $(ALL_LDFLAGS) $(sort $^) -o $@ $(COORD_LIBS) -ljansson
 
 -include client-lib/python/python.mk
+include tests/fuzz/fuzz.mk
 
 # ---------------------------------------------------------------- tests
 
