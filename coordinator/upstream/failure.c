@@ -41,7 +41,6 @@ static bool is_garbage(CURLcode code)
 {
 	return code == CURLE_WEIRD_SERVER_REPLY ||
 	       code == CURLE_UNSUPPORTED_PROTOCOL || /* "HTTP/0.9" */
-	       code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM ||
 	       code == CURLE_BAD_CONTENT_ENCODING;
 }
 
@@ -92,6 +91,9 @@ static void judge_sent(const struct upstream_exchange *exchange, CURLcode code,
 	else if (is_garbage(code))
 		exchange_fail(ret_result, UPSTREAM_AMBIGUOUS, "BadResponse",
 			"the answer is not HTTP");
+	else if (code == CURLE_OUT_OF_MEMORY) /* or a line above 100 KB */
+		exchange_fail(ret_result, UPSTREAM_AMBIGUOUS, "BadResponse",
+			"the head of the answer does not fit in memory");
 	else if (exchange->head_bytes > 0)
 		exchange_fail(ret_result, UPSTREAM_AMBIGUOUS, "Truncated",
 			"the connection was lost in the head of the answer");
