@@ -1,16 +1,50 @@
-/* libcurl's multi socket interface on the loop. */
+/*
+ * libcurl's multi socket interface on the loop.
+ *
+ * A connection that rests in libcurl's pool is watched too.  What arrives there
+ * is an answer that nobody asked for, or the other side's end: libcurl would
+ * take the first for the answer to the next request.  So the connection is
+ * shut down at once, and libcurl, which looks before it uses one again, finds
+ * it dead.  Not under HTTP/2: there each answer names its request.
+ */
 #include "coordinator/upstream/http.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-/* One socket of libcurl's.  Lives from the first CURL_POLL_… to
- * CURL_POLL_REMOVE, then waits among the spare ones. */
+enum {
+	FIRST_SOCKETS = 64,
+	DRAIN_TURNS = 256,
+};
+
+/*
+ * One socket of libcurl's, in http->sockets at its descriptor.  That of a
+ * connection lives from opened() to closed(), any other (the resolver's, or one
+ * that did not come to be connected) to CURL_POLL_REMOVE; then it waits among
+ * the spare ones.
+ */
 struct http_socket {
 	struct loop_watch watch;
 	struct http *http;
 	struct http_socket *next_spare;
+	curl_socket_t fd;
+	ino_t inode; /* of a connection; else 0 */
+	bool was_read;
+	bool rests; /* in libcurl's pool */
 };
+
+/* All connections go to one endpoint: what one speaks, all do. */
+static void note_version(struct http *http, CURL *easy)
+{
+	long version = CURL_HTTP_VERSION_NONE;
+
+	(void)curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &version);
+	if (version != CURL_HTTP_VERSION_NONE)
+		http->has_streams = version >= CURL_HTTP_VERSION_2_0;
+}
 
 /*
  * After every call that lets libcurl work.  Each message is copied out before
@@ -25,12 +59,48 @@ static void collect(struct http *http, CURLMcode code)
 	while ((message = curl_multi_info_read(http->multi, &left)) != NULL) {
 		if (message->msg != CURLMSG_DONE)
 			continue;
+		note_version(http, message->easy_handle);
 		http->events.finished(http->events.owner, message->easy_handle,
 			message->data.result);
 	}
 	/* UNTESTED: no memory */
 	if (code != CURLM_OK)
 		http->events.broken(http->events.owner);
+}
+
+/* libcurl closes without a word what it has never connected: is the descriptor
+ * still the socket that was opened? */
+static bool is_still_ours(const struct http_socket *sock)
+{
+	struct stat now;
+
+	return fstat(sock->fd, &now) == 0 && now.st_ino == sock->inode;
+}
+
+/* From here on nothing can be sent, and a look finds the end. */
+static void spoil(int fd)
+{
+	char unasked[4096];
+
+	(void)shutdown(fd, SHUT_RDWR);
+	for (int i = 0; i < DRAIN_TURNS; i++)
+		if (recv(fd, unasked, sizeof(unasked), MSG_DONTWAIT) <= 0)
+			break;
+}
+
+static void on_unasked(struct http_socket *sock)
+{
+	char byte;
+
+	/* The event may be about what has been read meanwhile: look. */
+	if (is_still_ours(sock)) {
+		if (recv(sock->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+			(errno == EAGAIN || errno == EINTR))
+			return;
+		if (!sock->http->has_streams)
+			spoil(sock->fd);
+	}
+	loop_unwatch(sock->http->loop, &sock->watch);
 }
 
 static void on_ready(struct loop_watch *watch, unsigned int events)
@@ -42,6 +112,10 @@ static void on_ready(struct loop_watch *watch, unsigned int events)
 		   (events & LOOP_HANGUP ? CURL_CSELECT_ERR : 0);
 	int running;
 
+	if (sock->rests) {
+		on_unasked(sock);
+		return;
+	}
 	collect(http, curl_multi_socket_action(
 			      http->multi, watch->fd, mask, &running));
 }
@@ -56,38 +130,83 @@ static void on_timer(struct loop_timer *timer, uint64_t now_ns)
 			      http->multi, CURL_SOCKET_TIMEOUT, 0, &running));
 }
 
-static struct http_socket *claim_socket(struct http *http)
+static struct http_socket *find_socket(
+	const struct http *http, curl_socket_t fd)
+{
+	return (size_t)fd < http->sockets_size ? http->sockets[fd] : NULL;
+}
+
+/* Room for the descriptor; false: no memory. */
+static bool make_room(struct http *http, curl_socket_t fd)
+{
+	size_t size =
+		http->sockets_size == 0 ? FIRST_SOCKETS : http->sockets_size;
+	struct http_socket **sockets;
+
+	if ((size_t)fd < http->sockets_size)
+		return true;
+	while (size <= (size_t)fd)
+		size *= 2;
+	sockets =
+		reallocarray(http->sockets, size, sizeof(struct http_socket *));
+	if (sockets == NULL)
+		return false;
+	for (size_t i = http->sockets_size; i < size; i++)
+		sockets[i] = NULL;
+	http->sockets = sockets;
+	http->sockets_size = size;
+	return true;
+}
+
+static struct http_socket *claim_socket(struct http *http, curl_socket_t fd)
 {
 	struct http_socket *sock = http->spare;
 
+	if (!make_room(http, fd))
+		return NULL;
+	if (sock != NULL)
+		http->spare = sock->next_spare;
+	else
+		sock = calloc(1, sizeof(*sock));
 	if (sock == NULL)
-		return calloc(1, sizeof(*sock));
-	http->spare = sock->next_spare;
+		return NULL;
+	sock->http = http;
+	sock->fd = fd;
+	sock->inode = 0;
+	sock->was_read = sock->rests = false;
+	http->sockets[fd] = sock;
 	return sock;
 }
 
 static void release_socket(struct http *http, struct http_socket *sock)
 {
 	loop_unwatch(http->loop, &sock->watch);
+	http->sockets[sock->fd] = NULL;
 	sock->next_spare = http->spare;
 	http->spare = sock;
 }
 
-static int watch_socket(
-	struct http *http, curl_socket_t fd, unsigned int events)
+static int watch_socket(struct http_socket *sock, unsigned int events)
 {
-	struct http_socket *sock = claim_socket(http);
+	struct loop *loop = sock->http->loop;
 
-	if (sock == NULL)
-		return -1;
-	sock->http = http;
-	if (loop_watch(http->loop, &sock->watch, fd, events, on_ready, sock) !=
-		0) {
+	return sock->watch.id != 0
+		       ? loop_watch_change(loop, &sock->watch, events)
+		       : loop_watch(loop, &sock->watch, sock->fd, events,
+				 on_ready, sock);
+}
+
+/* No transfer uses it any more. */
+static void put_down(struct http_socket *sock)
+{
+	struct http *http = sock->http;
+
+	if (sock->inode == 0 || !sock->was_read)
 		release_socket(http, sock);
-		return -1;
-	}
-	(void)curl_multi_assign(http->multi, fd, sock);
-	return 0;
+	else if (http->has_streams || watch_socket(sock, LOOP_READ) != 0)
+		loop_unwatch(http->loop, &sock->watch);
+	else
+		sock->rests = true;
 }
 
 /* libcurl's wish for one of its sockets.  -1 breaks the multi handle. */
@@ -95,20 +214,48 @@ static int on_socket(
 	CURL *easy, curl_socket_t fd, int what, void *owner, void *assigned)
 {
 	struct http *http = owner;
-	struct http_socket *sock = assigned;
+	struct http_socket *sock = find_socket(http, fd);
 	unsigned int events = (what & CURL_POLL_IN ? LOOP_READ : 0u) |
 			      (what & CURL_POLL_OUT ? LOOP_WRITE : 0u);
 
 	(void)easy;
+	(void)assigned;
 	if (what == CURL_POLL_REMOVE) {
 		if (sock != NULL)
-			release_socket(http, sock);
+			put_down(sock);
 		return 0;
 	}
 	if (sock == NULL)
-		return watch_socket(http, fd, events);
-	return loop_watch_change(http->loop, &sock->watch, events) == 0 ? 0
-									: -1;
+		sock = claim_socket(http, fd);
+	if (sock == NULL)
+		return -1;
+	sock->rests = false;
+	sock->was_read |= (events & LOOP_READ) != 0;
+	return watch_socket(sock, events) == 0 ? 0 : -1;
+}
+
+/* Without memory the connection is used all the same, and rests unwatched. */
+static int opened(void *owner, curl_socket_t fd, curlsocktype purpose)
+{
+	struct http_socket *stale = find_socket(owner, fd), *sock;
+	struct stat now;
+
+	(void)purpose;
+	if (stale != NULL)
+		release_socket(owner, stale);
+	sock = claim_socket(owner, fd);
+	if (sock != NULL && fstat(fd, &now) == 0)
+		sock->inode = now.st_ino;
+	return CURL_SOCKOPT_OK;
+}
+
+static int closed(void *owner, curl_socket_t fd)
+{
+	struct http_socket *sock = find_socket(owner, fd);
+
+	if (sock != NULL)
+		release_socket(owner, sock);
+	return close(fd);
 }
 
 /* libcurl's wish to be called; 0 means as soon as it is not inside itself. */
@@ -174,8 +321,24 @@ int http_reopen(struct http *http)
 	(void)curl_multi_cleanup(http->multi);
 	loop_timer_clear(http->loop, &http->timer);
 	http->multi = multi;
+	http->has_streams = false;
 	http_limit(http, http->max_connections);
 	return 0;
+}
+
+int http_adopt(struct http *http, CURL *easy)
+{
+	return curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, opened) ==
+				       CURLE_OK &&
+			       curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA,
+				       http) == CURLE_OK &&
+			       curl_easy_setopt(easy,
+				       CURLOPT_CLOSESOCKETFUNCTION,
+				       closed) == CURLE_OK &&
+			       curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA,
+				       http) == CURLE_OK
+		       ? 0
+		       : -ENOMEM;
 }
 
 int http_add(struct http *http, CURL *easy)
@@ -201,5 +364,6 @@ void http_fini(struct http *http)
 		http->spare = sock->next_spare;
 		free(sock);
 	}
+	free(http->sockets);
 	*http = (struct http){0};
 }

@@ -8,6 +8,9 @@
 
 #include "coordinator/loop/loop.h"
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include <curl/curl.h>
 
 struct http_socket;
@@ -26,7 +29,10 @@ struct http {
 	struct loop *loop;
 	CURLM *multi;
 	struct loop_timer timer;
+	struct http_socket **sockets; /* by descriptor */
+	size_t sockets_size;
 	struct http_socket *spare; /* kept for the next sockets */
+	bool has_streams;          /* HTTP/2, as the last answer says */
 	struct http_events events;
 	unsigned int max_connections;
 };
@@ -40,6 +46,9 @@ void http_limit(struct http *http, unsigned int max_connections);
 
 /* Closes all connections.  Nothing may be added.  On -ENOMEM all stays. */
 int http_reopen(struct http *http);
+
+/* Once for each easy handle, before it is added.  0 or -ENOMEM. */
+int http_adopt(struct http *http, CURL *easy);
 
 /* 0 or -ENOMEM.  Nothing of the transfer happens before the next loop step. */
 int http_add(struct http *http, CURL *easy);

@@ -60,6 +60,10 @@ static struct upstream_exchange *take_exchange(struct upstream *upstream)
 	exchange = exchange_create(upstream->loop, &upstream->settings.options);
 	if (exchange == NULL)
 		return NULL;
+	if (http_adopt(&upstream->http, exchange->easy) != 0) {
+		exchange_free(exchange);
+		return NULL;
+	}
 	exchange->upstream = upstream;
 	exchange->configuration = upstream->configuration;
 	return exchange;

@@ -544,6 +544,44 @@ static void no_resend_over_another(void)
 }
 ENGINES(no_resend_over_another)
 
+static atomic_bool says_more, has_said_more;
+
+/* Answers; and on the first connection, when told to, once more. */
+static void answers_unasked(struct server_connection *connection)
+{
+	while (server_read_request(connection)) {
+		server_send(connection,
+			OK_HEAD "Content-Length: 7\r\n\r\n{\"a\":1}");
+		if (connection->number > 1)
+			continue;
+		while (!says_more && !connection->server->release)
+			usleep(1000);
+		server_send(connection,
+			OK_HEAD "Content-Length: 7\r\n\r\n{\"b\":2}");
+		has_said_more = true;
+	}
+}
+
+/* What arrives on a connection that rests is nobody's answer. */
+static void no_unasked_answer(void)
+{
+	struct attempt a;
+
+	says_more = has_said_more = false;
+	begin(answers_unasked);
+	perform(&a);
+	says_more = true;
+	STEP_UNTIL(has_said_more);
+	for (int i = 0; i < 10; i++)
+		CU_ASSERT(loop_step(loop, 0) >= 0);
+	perform(&a);
+	expect(&a, UPSTREAM_OK, "");
+	CU_ASSERT_STRING_EQUAL(a.body, "{\"a\":1}");
+	CU_ASSERT_EQUAL(atomic_load(&server.connection_count), 2);
+	end();
+}
+ENGINES(no_unasked_answer)
+
 /* Failures of many calls at once, of every kind, leave the upstream whole. */
 static void survives_a_storm(void)
 {
@@ -580,4 +618,4 @@ SUITE("upstream_failures", BOTH(connection_refused), BOTH(unknown_host),
 	BOTH(too_late), BOTH(read_times_out), BOTH(deadline_passes),
 	BOTH(slow_upload), BOTH(broken_answers), BOTH(endless_heads),
 	BOTH(too_large), BOTH(no_resend), BOTH(no_resend_over_another),
-	BOTH(survives_a_storm))
+	BOTH(no_unasked_answer), BOTH(survives_a_storm))
