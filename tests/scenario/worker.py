@@ -7,7 +7,8 @@ rgov, so that it can hold requests and permits, be idle, or be killed.
         one.result()["status"]
         worker.settle(two.result()["permit"], input_tokens=3)
 
-An exception of rgov is a result: {"type": "Timeout", "text": ..., ...}.
+An exception of rgov is a result: {"type": "Timeout", "text": ..., ...}; for the
+rest of it see perform().
 """
 
 import concurrent.futures
@@ -32,7 +33,8 @@ def body_of(ask):
 
 def told(reply):
     return {"type": "Reply", "status": reply.status,
-            "attempts": reply.attempts, "wait": reply.wait_time}
+            "attempts": reply.attempts, "wait": reply.wait_time,
+            "text": reply.body[:200].decode(errors="replace")}
 
 def invoke(number, **ask):
     body = body_of(ask)
@@ -86,8 +88,9 @@ def perform(ask):
     try:
         result = globals()[ask.pop("verb")](number, **ask)
     except Exception as e:
-        result = {"type": type(e).__name__, "text": str(e),
-                  "reason": getattr(e, "reason", None)}
+        result = {"type": type(e).__name__, "text": str(e)}
+        for name in ("reason", "status", "code", "message", "attempts"):
+            result[name] = getattr(e, name, None)
     with lock:
         channel.sendall(json.dumps([number, result]).encode() + b"\n")
 
