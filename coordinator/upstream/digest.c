@@ -1,6 +1,7 @@
 #include "coordinator/upstream/digest.h"
 
 #include <errno.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 
@@ -35,7 +36,10 @@ void digest_free(struct digest *digest)
 
 static int or_no_memory(int worked)
 {
-	return worked == 1 ? 0 : -ENOMEM;
+	if (worked == 1)
+		return 0;
+	ERR_clear_error(); /* TLS must not take it for its own */
+	return -ENOMEM;
 }
 
 int digest_begin(struct digest *digest)

@@ -12,7 +12,7 @@
 
 /*
  * For exchange->call.  0; -EINVAL: what upstream_check() refuses; -E2BIG: more
- * than can be signed; -ENOMEM; -EIO: OpenSSL failed.
+ * than can be signed; -ENOMEM.
  */
 int request_write(struct upstream_exchange *exchange,
 	const struct settings *settings, const struct credentials *credentials,

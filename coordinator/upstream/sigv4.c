@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
 #include <stdio.h>
@@ -160,13 +161,21 @@ void sigv4_key_free(struct sigv4_key *key)
 	free(key);
 }
 
+/* OpenSSL has no other reason to fail here.  What it noted down about it would
+ * be taken for news by the next one who asks, libcurl's TLS. */
+static int no_memory(void)
+{
+	ERR_clear_error();
+	return -ENOMEM;
+}
+
 int sigv4_hash(struct sigv4_key *key, const void *data, size_t bytes,
 	uint8_t ret_sha256[SIGV4_SHA256_BYTES])
 {
 	if (EVP_DigestInit_ex2(key->digest, key->sha256, NULL) != 1 ||
 		EVP_DigestUpdate(key->digest, data, bytes) != 1 ||
 		EVP_DigestFinal_ex(key->digest, ret_sha256, NULL) != 1)
-		return -EIO;
+		return no_memory();
 	return 0;
 }
 
@@ -188,7 +197,7 @@ static int hmac(struct sigv4_key *key, const void *secret, size_t secret_bytes,
 			strlen(text)) != 1 ||
 		EVP_MAC_final(key->mac, ret_mac, &bytes, SIGV4_SHA256_BYTES) !=
 			1)
-		return -EIO;
+		return no_memory();
 	return 0;
 }
 

@@ -74,8 +74,8 @@ void sigv4_key_free(struct sigv4_key *key);
  * Returns 0.  -EINVAL: a control byte in a header or in the target, a name that
  * is no token, a header that must not be given, a target without "/", a time
  * outside the years 0 to 9999, no key.  -E2BIG: more headers, parameters or
- * bytes than the limits above.  -ENOSPC: size is too small.  -EIO: OpenSSL
- * failed.  On failure the outputs are not written.
+ * bytes than the limits above.  -ENOSPC: size is too small.  -ENOMEM.  On
+ * failure the outputs are not written.
  */
 int sigv4_sign(struct sigv4_key *key, const struct sigv4_request *request,
 	char *ret_authorization, size_t size, char ret_date[SIGV4_DATE_BYTES]);
@@ -92,7 +92,7 @@ const char *sigv4_canonical_request(const struct sigv4_key *key);
 const char *sigv4_string_to_sign(const struct sigv4_key *key);
 const char *sigv4_signature(const struct sigv4_key *key); /* hex */
 
-/* SHA-256 with the algorithm fetched once.  0 or -EIO. */
+/* SHA-256 with the algorithm fetched once.  0 or -ENOMEM. */
 int sigv4_hash(struct sigv4_key *key, const void *data, size_t bytes,
 	uint8_t ret_sha256[SIGV4_SHA256_BYTES]);
 

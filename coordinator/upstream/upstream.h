@@ -144,8 +144,8 @@ int upstream_reload(struct upstream *upstream,
 
 /*
  * 0, or -errno, and then done() is not called: -EINVAL, what upstream_check()
- * refuses; -E2BIG, more header than can be signed; -ENOMEM; -EIO, OpenSSL
- * failed; -ESHUTDOWN, from a done() that upstream_free() calls.
+ * refuses; -E2BIG, more header than can be signed; -ENOMEM; -ESHUTDOWN, from a
+ * done() that upstream_free() calls.
  */
 int upstream_start(struct upstream *upstream, struct upstream_call *call);
 
