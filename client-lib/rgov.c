@@ -82,6 +82,11 @@ static void free_handle(struct rgov *gov)
 	free(gov);
 }
 
+static int no_memory(void)
+{
+	return fail(-ENOMEM, "no memory for a handle");
+}
+
 int rgov_open(const struct rgov_options *options, struct rgov **ret_gov)
 {
 	const char *name = name_of(options);
@@ -105,13 +110,13 @@ int rgov_open(const struct rgov_options *options, struct rgov **ret_gov)
 			SHM_SLOTS_MAX, slots);
 	gov = calloc(1, sizeof(*gov));
 	if (gov == NULL)
-		return -ENOMEM;
+		return no_memory();
 	gov->name = strdup(name);
 	gov->socket_path = socket_of(options, name);
 	gov->app = strdup(app);
 	if (!gov->name || !gov->socket_path || !gov->app) {
 		free_handle(gov);
-		return -ENOMEM;
+		return no_memory();
 	}
 	gov->connect_timeout_ns =
 		(uint64_t)(connect_ms ? connect_ms : DEFAULT_CONNECT_MS) *

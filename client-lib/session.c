@@ -203,6 +203,12 @@ static int judge(const struct received *received, enum wire_type type,
 	return 0;
 }
 
+/* The words of an error that has none of its own yet. */
+static int no_handshake(int error)
+{
+	return fail(error, "handshake with rgovd: %s", strerrordesc_np(-error));
+}
+
 /* Sends a request and takes its answer. */
 static int exchange(int fd, const void *bytes, size_t n, const int *fds,
 	size_t n_fds, uint64_t until_ns, struct received *ret)
@@ -313,6 +319,8 @@ static int adopt(struct received *received, int socket, struct session **ret)
 	if (rc == 0) {
 		sign_header(session);
 		rc = wire_send(socket, &mapped, sizeof(mapped), NULL, 0);
+		if (rc < 0)
+			(void)no_handshake(rc);
 	}
 	if (rc < 0) {
 		session_free(session);
@@ -335,7 +343,7 @@ static int register_over(int socket, const struct session_target *target,
 	rc = exchange(
 		socket, &hello, sizeof(hello), NULL, 0, until_ns, &received);
 	if (rc < 0)
-		return rc;
+		return no_handshake(rc);
 	rc = judge(
 		&received, WIRE_WELCOME, sizeof(struct wire_welcome), WIRE_FDS);
 	if (rc == 0)
@@ -358,7 +366,7 @@ static int reattach_over(int socket, const struct session *session,
 	rc = exchange(socket, &reattach, sizeof(reattach), session->fds,
 		WIRE_REATTACH_FDS, until_ns, &received);
 	if (rc < 0)
-		return rc;
+		return no_handshake(rc);
 	rc = judge(
 		&received, WIRE_REATTACHED, sizeof(struct wire_reattached), 1);
 	if (rc == 0) {

@@ -24,7 +24,8 @@ int wire_send(
 /*
  * Takes one message and at most max_fds descriptors, which are the caller's to
  * close (with max_fds 0 the kernel drops what was sent along).  Returns its
- * bytes, 0 when the other end is gone, or -errno.
+ * bytes, 0 when the other end is gone, or -errno; -EMFILE: the message was
+ * taken, but this process has no descriptors left for what came along.
  */
 ssize_t wire_receive(int socket, void *bytes, size_t size, int *ret_fds,
 	size_t max_fds, size_t *ret_n_fds);

@@ -280,7 +280,12 @@ static void on_reattach(
 		rc = session_adopt_files(session, reattach->slots,
 			reattach->session_id, incoming->fds, why);
 	if (rc < 0) {
-		refuse(session, WIRE_BAD_MESSAGE, why);
+		/* The client takes the one for final, and tries again after the
+		 * other. */
+		refuse(session,
+			session_is_shortage(rc) ? WIRE_NO_MEMORY
+						: WIRE_BAD_MESSAGE,
+			why);
 		return;
 	}
 	done.epoch = load_relaxed(session->daemon->epoch) + 1;
@@ -378,6 +383,11 @@ static bool take_message(struct door_session *session)
 
 	if (n == -EAGAIN || n == -EINTR)
 		return false;
+	if (n == -EMFILE) {
+		refuse(session, WIRE_NO_MEMORY,
+			"rgovd has no descriptors left for the files");
+		return false;
+	}
 	if (n <= 0) {
 		/* An empty message looks like the end, and may bring some. */
 		wire_close_fds(incoming.fds, incoming.n_fds);

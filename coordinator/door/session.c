@@ -268,6 +268,20 @@ static int judge_all(const struct door_session *session,
 	return rc;
 }
 
+bool session_is_shortage(int error)
+{
+	return error == -ENOMEM || error == -EMFILE || error == -ENFILE ||
+	       error == -ENOSPC || error == -EINTR;
+}
+
+static int first_error(const int fds[WIRE_REATTACH_FDS])
+{
+	for (int i = 0; i < WIRE_REATTACH_FDS; i++)
+		if (fds[i] < 0)
+			return fds[i];
+	return 0;
+}
+
 /* Our own descriptors for the judged files. */
 static int reopen_all(
 	struct door_session *session, const int fds[WIRE_REATTACH_FDS])
@@ -279,10 +293,9 @@ static int reopen_all(
 	session->daemon_control_fd =
 		reopen(fds[WIRE_FD_DAEMON_CONTROL], O_RDWR);
 	session->daemon_bodies_fd = reopen(fds[WIRE_FD_DAEMON_BODIES], O_RDWR);
-	if (session->client_control_fd < 0 || session->client_bodies_fd < 0 ||
-		session->daemon_control_fd < 0 || session->daemon_bodies_fd < 0)
-		return -EACCES;
-	return 0;
+	return first_error((const int[]){session->client_control_fd,
+		session->client_bodies_fd, session->daemon_control_fd,
+		session->daemon_bodies_fd});
 }
 
 /* The predecessor may have died before it sealed. */
@@ -330,12 +343,17 @@ int session_adopt_files(struct door_session *session, uint32_t slots,
 
 	if (slots < SHM_SLOTS_MIN || slots > SHM_SLOTS_MAX)
 		return refuse(ret_why, "slots", "1 to 1024");
-	(void)snprintf(ret_why, SHM_MESSAGE_BYTES, "reattach: out of memory");
+	(void)snprintf(ret_why, SHM_MESSAGE_BYTES,
+		"reattach: rgovd is out of memory or of descriptors");
 	rc = remember_slots(session, slots);
 	if (rc == 0)
 		rc = judge_all(session, fds, ret_why);
-	if (rc == 0 && (rc = reopen_all(session, fds)) != 0)
-		(void)refuse(ret_why, "files", "files that rgovd may open");
+	if (rc == 0) {
+		rc = reopen_all(session, fds);
+		if (rc < 0 && !session_is_shortage(rc))
+			rc = refuse(
+				ret_why, "files", "files that rgovd may open");
+	}
 	if (rc == 0)
 		rc = map_files(session);
 	if (rc == 0)

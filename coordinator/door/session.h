@@ -55,6 +55,9 @@ int session_adopt_files(struct door_session *session, uint32_t slots,
 	const uint8_t id[16], const int fds[WIRE_REATTACH_FDS],
 	char ret_why[SHM_MESSAGE_BYTES]);
 
+/* Is it for want of memory or descriptors, and may work the next time? */
+bool session_is_shortage(int error);
+
 /* The client has mapped its control file: nobody maps it for writing again. */
 int session_seal(struct door_session *session);
 
