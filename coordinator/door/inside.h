@@ -49,8 +49,8 @@ void door_bury(struct door_session *session, const char *how);
  * entries taken, or -1: the session was expelled and is gone. */
 int ring_take(struct door_session *session);
 /* ring.c: the tail is where a successor begins, then every slot is looked at.
- * -1: expelled. */
-int ring_recover(struct door_session *session);
+ * -EPROTO, -ENOMEM: expelled, with words. */
+int ring_recover(struct door_session *session, char ret_why[SHM_MESSAGE_BYTES]);
 /* Are there entries? */
 bool ring_is_empty(const struct door_session *session);
 

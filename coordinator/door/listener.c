@@ -148,18 +148,24 @@ static void drop_unread(const struct door_session *session)
 	}
 }
 
-/* Says why, and hangs up. */
-static void refuse(
-	struct door_session *session, enum wire_reason reason, const char *why)
+static void say_refused(const struct door_session *session,
+	enum wire_reason reason, const char *why)
 {
 	struct wire_refused refused = {
 		.head = wire_head(WIRE_REFUSED), .reason = reason};
 
 	(void)snprintf(refused.text, sizeof(refused.text), "%s", why);
-	LOG(LOG_WARN, "session.refused", why, F_I("pid", session->pid),
-		F_I("uid", session->uid));
 	(void)wire_send(session->socket, &refused, sizeof(refused), NULL, 0);
 	drop_unread(session);
+}
+
+/* Says why, and hangs up. */
+static void refuse(
+	struct door_session *session, enum wire_reason reason, const char *why)
+{
+	LOG(LOG_WARN, "session.refused", why, F_I("pid", session->pid),
+		F_I("uid", session->uid));
+	say_refused(session, reason, why);
 	stop_serving(session);
 	free_session(session);
 }
@@ -263,6 +269,12 @@ static bool is_served_already(
 	return false;
 }
 
+/* The client takes the one for final, and tries again after the other. */
+static enum wire_reason reason_of(int error)
+{
+	return session_is_shortage(error) ? WIRE_NO_MEMORY : WIRE_BAD_MESSAGE;
+}
+
 static void on_reattach(
 	struct door_session *session, const struct incoming *incoming)
 {
@@ -280,21 +292,20 @@ static void on_reattach(
 		rc = session_adopt_files(session, reattach->slots,
 			reattach->session_id, incoming->fds, why);
 	if (rc < 0) {
-		/* The client takes the one for final, and tries again after the
-		 * other. */
-		refuse(session,
-			session_is_shortage(rc) ? WIRE_NO_MEMORY
-						: WIRE_BAD_MESSAGE,
-			why);
+		refuse(session, reason_of(rc), why);
 		return;
 	}
 	done.epoch = load_relaxed(session->daemon->epoch) + 1;
 	store_release(session->daemon->epoch, done.epoch); /* D4 -> C4 */
+	door->handlers.reattached(door->owner, session->id);
+	rc = ring_recover(session, why);
+	if (rc < 0) {
+		/* Without words its client would come back with the same. */
+		say_refused(session, reason_of(rc), why);
+		return;
+	}
 	start_serving(session);
 	door->stats.reattached++;
-	door->handlers.reattached(door->owner, session->id);
-	if (ring_recover(session) < 0)
-		return;
 	active_add(session);
 	LOG(LOG_INFO, "session.reattached", "", F_I("pid", session->pid),
 		F_S("app", session->app), F_I("epoch", done.epoch));

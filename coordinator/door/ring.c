@@ -8,6 +8,8 @@
  */
 #include "coordinator/door/inside.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 /* ------------------------------------------------------------ judging */
@@ -326,23 +328,24 @@ int ring_take(struct door_session *session)
 
 /* One slot of a predecessor's session.  Its state is what the predecessor last
  * published: ours alone to write, but a hostile client may bring forged files.
+ * 0; -EPROTO with words, -ENOMEM.
  */
-static const char *recover_slot(struct door_session *session, uint32_t index)
+static int recover_slot(
+	struct door_session *session, uint32_t index, const char **ret_wrong)
 {
 	struct door_slot *slot = &session->slots[index];
 	uint32_t ours = load_relaxed(session_daemon_slot(session, index)->word);
 	uint32_t word = load_acquire(session_client_slot(session, index)->word);
-	const char *wrong;
 
 	slot->generation = shm_generation(ours);
 	slot->state = (uint8_t)shm_low(ours);
-	if (shm_low(ours) > SHM_GRANTED)
-		return "an unknown state in rgovd's own file";
-	wrong = judge_word(slot, word);
-	if (wrong != NULL)
-		return wrong;
+	*ret_wrong = shm_low(ours) > SHM_GRANTED
+			     ? "an unknown state in rgovd's own file"
+			     : judge_word(slot, word);
+	if (*ret_wrong != NULL)
+		return -EPROTO;
 	if (ours != 0 && session_prepare_slot(session, index) != 0)
-		return "no memory for its answers";
+		return -ENOMEM;
 	if (shm_generation(word) != slot->generation) {
 		/* Whatever permit was out is settled by what follows it. */
 		accept_new(slot, word);
@@ -356,23 +359,43 @@ static const char *recover_slot(struct door_session *session, uint32_t index)
 			slot->state == SHM_GRANTED)
 			settle(slot);
 	}
-	return NULL;
+	return session->is_over ? -ENOMEM : 0;
 }
 
-int ring_recover(struct door_session *session)
+/* What was expected of the slot and what was found, for the client's people. */
+static void say_why(const struct door_session *session, uint32_t index,
+	const char *wrong, char ret_why[SHM_MESSAGE_BYTES])
+{
+	const struct door_slot *slot = &session->slots[index];
+	uint32_t word = load_relaxed(session_client_slot(session, index)->word);
+
+	(void)snprintf(ret_why, SHM_MESSAGE_BYTES,
+		"reattach: slot %u: %s: expected a word that may follow "
+		"generation %u in state %u, found generation %u with command "
+		"%u",
+		index, wrong, slot->generation, slot->state,
+		shm_generation(word), shm_low(word));
+}
+
+int ring_recover(struct door_session *session, char ret_why[SHM_MESSAGE_BYTES])
 {
 	/* First the tail, then the slots: an entry written in between is then
 	 * found twice (and the second time stale), never not at all. */
 	session->head = load_acquire(session->client->tail);
 	for (uint32_t i = 0; i < session->n_slots; i++) {
-		const char *wrong = recover_slot(session, i);
+		const char *wrong = NULL;
+		int rc = recover_slot(session, i, &wrong);
 
-		if (wrong != NULL) {
-			door_expel(session, wrong);
-			return -1;
-		}
-		if (session->is_over)
-			return -1;
+		if (rc == 0)
+			continue;
+		if (wrong != NULL)
+			say_why(session, i, wrong, ret_why);
+		else
+			(void)snprintf(ret_why, SHM_MESSAGE_BYTES,
+				"reattach: rgovd has no memory for the "
+				"answers");
+		door_expel(session, ret_why);
+		return rc;
 	}
 	return 0;
 }

@@ -148,15 +148,22 @@ static void every_row_of_the_table(void)
 static void rows_that_cannot_be(void)
 {
 	/* Words that no honest client and no rgovd leave: the session is
-	 * closed, no handler hears of the slot. */
+	 * closed, with words (or its client would come back with the same until
+	 * its deadlines), and no handler hears of the slot. */
 	for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
 		struct rig *rig = rig_start();
+		char why[SHM_MESSAGE_BYTES] = "";
 		struct raw raw;
 
 		raw_open(rig, &raw, 1);
 		leave_slot(&raw, 0, &forbidden[i]);
 		rig_restart(rig);
-		CU_ASSERT_NOT_EQUAL(raw_reattach(rig, &raw), WIRE_REATTACHED);
+		CU_ASSERT_EQUAL(raw_reattach_with(rig, &raw, raw.fds,
+					WIRE_REATTACH_FDS, why),
+			WIRE_REFUSED);
+		CU_ASSERT_PTR_NOT_NULL(strstr(why, "slot 0: "));
+		CU_ASSERT_PTR_NOT_NULL(strstr(why, "expected "));
+		CU_ASSERT_PTR_NOT_NULL(strstr(why, "found generation "));
 		CU_ASSERT_EQUAL(recovered_now(rig), 0);
 		CU_ASSERT_EQUAL(rig_stats(rig).closed, 1);
 		CU_ASSERT_EQUAL(rig_stats(rig).sessions, 0);
@@ -485,7 +492,7 @@ static void going_down_leaves_new_requests_alone(void)
 SUITE("door_recover", T(every_row_of_the_table), T(rows_that_cannot_be),
 	T(all_slots_at_once), T(a_settlement_is_taken_with_the_next_submit),
 	T(a_sleeper_is_woken_by_the_successor), T(forged_files_are_refused),
-	T(wrong_sessions_are_refused), T(a_spoilt_header_is_refused),
+	T(wrong_sessions_are_refused), 	T(a_spoilt_header_is_refused),
 	T(an_unsealed_file_is_sealed),
 	T(the_clients_own_files_are_read_only_to_it),
 	T(going_down_leaves_new_requests_alone))
