@@ -42,7 +42,7 @@ enum shm_result {
 };
 
 struct daemon_header {
-	_Atomic uint64_t magic; /* stored last */
+	_Atomic uint64_t magic; /* stored last; SHM_DAEMON_ENDED at the end */
 	uint32_t layout_version;
 	uint32_t zero0;
 	uint64_t layout_hash;
@@ -63,6 +63,9 @@ struct daemon_header {
 static_assert(sizeof(struct daemon_header) == 2 * SHM_LINE, "header is ABI");
 
 #define SHM_DAEMON_MAGIC 0x316d64766f6772ull /* "rgovdm1" */
+/* In its place once rgovd has ended the session (its client died, or broke the
+ * protocol): no rgovd takes it over any more. */
+#define SHM_DAEMON_ENDED 0x646e6564766f6772ull /* "rgovdend" */
 
 /*
  * What rgovd says about one slot.

@@ -60,6 +60,14 @@ static void unlink_session(struct door_session *session)
 		session->next->prev = session->prev;
 }
 
+/* What has ended here never comes back: its files still say which permits were
+ * out, and would be believed a second time. */
+static void mark_ended(struct door_session *session)
+{
+	if (session->stage == SESSION_SERVED)
+		store_release(session->daemon->magic, SHM_DAEMON_ENDED);
+}
+
 /* It is served no more; its slots are still there. */
 static void stop_serving(struct door_session *session)
 {
@@ -106,6 +114,7 @@ void door_expel(struct door_session *session, const char *why)
 	door->stats.closed++;
 	LOG(LOG_WARN, "session.expelled", why, F_I("pid", session->pid),
 		F_I("uid", session->uid), F_S("app", session->app));
+	mark_ended(session);
 	stop_serving(session);
 	session->next = door->over;
 	door->over = session;
@@ -130,6 +139,7 @@ void door_bury(struct door_session *session, const char *how)
 		LOG(LOG_DEBUG, "session.died", how, F_I("pid", session->pid),
 			F_S("app", session->app));
 	}
+	mark_ended(session);
 	stop_serving(session);
 	free_session(session);
 }

@@ -23,6 +23,12 @@
 #define OWN_SEALS (SIZE_SEALS | F_SEAL_SEAL)
 #define CLIENT_SEALS (SIZE_SEALS | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 
+/* What they are made as, by which they are known again. */
+#define CLIENT_CONTROL "rgov:client"
+#define CLIENT_BODIES "rgov:client-bodies"
+#define DAEMON_CONTROL "rgov:daemon"
+#define DAEMON_BODIES "rgov:daemon-bodies"
+
 /* ------------------------------------------------------------ making */
 
 /* Kernels before 6.3 do not know MFD_NOEXEC_SEAL. */
@@ -55,19 +61,17 @@ static int make_all(struct door_session *session)
 	uint64_t bodies = shm_bodies_bytes(session->n_slots);
 
 	session->client_control_fd = make_file(
-		"rgov:client", session->client_shape.total_bytes, SIZE_SEALS);
+		CLIENT_CONTROL, session->client_shape.total_bytes, SIZE_SEALS);
 	if (session->client_control_fd < 0)
 		return session->client_control_fd;
-	session->client_bodies_fd =
-		make_file("rgov:client-bodies", bodies, OWN_SEALS);
+	session->client_bodies_fd = make_file(CLIENT_BODIES, bodies, OWN_SEALS);
 	if (session->client_bodies_fd < 0)
 		return session->client_bodies_fd;
 	session->daemon_control_fd = make_file(
-		"rgov:daemon", session->daemon_shape.total_bytes, OWN_SEALS);
+		DAEMON_CONTROL, session->daemon_shape.total_bytes, OWN_SEALS);
 	if (session->daemon_control_fd < 0)
 		return session->daemon_control_fd;
-	session->daemon_bodies_fd =
-		make_file("rgov:daemon-bodies", bodies, OWN_SEALS);
+	session->daemon_bodies_fd = make_file(DAEMON_BODIES, bodies, OWN_SEALS);
 	return session->daemon_bodies_fd < 0 ? session->daemon_bodies_fd : 0;
 }
 
@@ -225,26 +229,42 @@ static int refuse(
 	return -EINVAL;
 }
 
-/* A memfd of ours (or one as good) of exactly that size, sealed. */
-static int judge_file(int fd, const char *file, uint64_t bytes,
-	unsigned int seals, bool is_ours, char ret_why[SHM_MESSAGE_BYTES])
+/* Made by an rgovd of our uid, and for this very use: of two files of one size
+ * a client may write one, and must not pass it off as the other. */
+static bool is_our_own(int fd, const struct stat *file, const char *name)
 {
+	char path[32], made_as[64], expected[64];
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	(void)snprintf(expected, sizeof(expected), "/memfd:%s (deleted)", name);
+	n = readlink(path, made_as, sizeof(made_as) - 1);
+	if (n < 0)
+		return false;
+	made_as[n] = '\0';
+	return file->st_uid == geteuid() && strcmp(made_as, expected) == 0;
+}
+
+/* A memfd of ours of exactly that size, sealed. */
+static int judge_file(int fd, const char *file, const char *name,
+	uint64_t bytes, unsigned int seals, char ret_why[SHM_MESSAGE_BYTES])
+{
+	/* First, because it asks no file system: the answer of one that its
+	 * client serves (FUSE) may never come. */
+	int has = fcntl(fd, F_GET_SEALS);
 	struct stat found;
 	struct statfs system;
-	int has;
 
-	if (fstat(fd, &found) != 0 || !S_ISREG(found.st_mode))
-		return refuse(ret_why, file, "a regular file");
-	if (fstatfs(fd, &system) != 0 || system.f_type != TMPFS_MAGIC)
+	if (has < 0 || fstatfs(fd, &system) != 0 ||
+		system.f_type != TMPFS_MAGIC)
 		return refuse(ret_why, file, "a file in memory");
+	if (fstat(fd, &found) != 0 || !is_our_own(fd, &found, name))
+		return refuse(ret_why, file, "rgovd's own file of that name");
 	if ((uint64_t)found.st_size != bytes)
 		return refuse(ret_why, file, "the size of its slots");
-	has = fcntl(fd, F_GET_SEALS);
-	if (has < 0 || ((unsigned int)has & seals) != seals ||
+	if (((unsigned int)has & seals) != seals ||
 		((unsigned int)has & F_SEAL_WRITE) != 0)
 		return refuse(ret_why, file, "its seals");
-	if (is_ours && found.st_uid != geteuid())
-		return refuse(ret_why, file, "rgovd's own file");
 	return 0;
 }
 
@@ -253,18 +273,19 @@ static int judge_all(const struct door_session *session,
 {
 	uint64_t bodies = shm_bodies_bytes(session->n_slots);
 	int rc = judge_file(fds[WIRE_FD_CLIENT_CONTROL], "client control",
-		session->client_shape.total_bytes, SIZE_SEALS, false, why);
+		CLIENT_CONTROL, session->client_shape.total_bytes, SIZE_SEALS,
+		why);
 
 	if (rc == 0)
 		rc = judge_file(fds[WIRE_FD_CLIENT_BODIES], "client bodies",
-			bodies, OWN_SEALS, false, why);
+			CLIENT_BODIES, bodies, OWN_SEALS, why);
 	if (rc == 0)
 		rc = judge_file(fds[WIRE_FD_DAEMON_CONTROL], "daemon control",
-			session->daemon_shape.total_bytes, OWN_SEALS, true,
-			why);
+			DAEMON_CONTROL, session->daemon_shape.total_bytes,
+			OWN_SEALS, why);
 	if (rc == 0)
 		rc = judge_file(fds[WIRE_FD_DAEMON_BODIES], "daemon bodies",
-			bodies, OWN_SEALS, true, why);
+			DAEMON_BODIES, bodies, OWN_SEALS, why);
 	return rc;
 }
 
@@ -322,8 +343,12 @@ static int judge_header(const struct door_session *session,
 	const uint8_t id[16], char why[SHM_MESSAGE_BYTES])
 {
 	const struct daemon_header *header = session->daemon;
+	uint64_t magic = load_acquire(header->magic);
 
-	if (load_acquire(header->magic) != SHM_DAEMON_MAGIC ||
+	if (magic == SHM_DAEMON_ENDED)
+		return refuse(
+			why, "daemon control", "a session that has not ended");
+	if (magic != SHM_DAEMON_MAGIC ||
 		header->layout_version != SHM_LAYOUT_VERSION ||
 		header->layout_hash != shm_layout_hash() ||
 		header->slots != session->n_slots)

@@ -391,6 +391,84 @@ static void wrong_sessions_are_refused(void)
 	rig_stop(rig);
 }
 
+static void a_session_that_has_ended_stays_ended(void)
+{
+	/* Its files still say that a permit is out: taken over once more, that
+	 * permit would come to those given out since.  Neither the rgovd that
+	 * ended it nor a successor believes them, whether its client went or
+	 * was expelled. */
+	struct rig *rig = rig_start();
+
+	for (int turn = 0; turn < 4; turn++) {
+		char why[SHM_MESSAGE_BYTES] = "";
+		struct raw raw;
+
+		raw_open(rig, &raw, 2);
+		raw_submit(&raw, 0, 1, SHM_PERMIT, "m");
+		RIG_UNTIL(rig, raw_answer(&raw, 0) == shm_word(1, SHM_GRANTED));
+		if (turn & 1)
+			raw_entry(&raw, UINT32_MAX, 0);
+		else
+			(void)shutdown(raw.socket, SHUT_RDWR);
+		RIG_UNTIL(rig, rig_stats(rig).sessions == 0);
+		if (turn & 2)
+			rig_restart(rig);
+		CU_ASSERT_EQUAL(raw_reattach_with(rig, &raw, raw.fds,
+					WIRE_REATTACH_FDS, why),
+			WIRE_REFUSED);
+		CU_ASSERT_PTR_NOT_NULL(strstr(why, "ended"));
+		raw_close(&raw);
+	}
+	CU_ASSERT_EQUAL(recovered_now(rig), 4); /* as new, when submitted */
+	CU_ASSERT_EQUAL(rig->orphaned, 4);
+	rig_stop(rig);
+}
+
+/* The header that rgovd would have written for this client. */
+static void forge_header(struct raw *raw, uint32_t slots)
+{
+	struct daemon_header *header = (struct daemon_header *)raw->client;
+
+	header->layout_version = SHM_LAYOUT_VERSION;
+	header->layout_hash = shm_layout_hash();
+	header->slots = slots;
+	header->owner_uid = getuid();
+	memcpy(header->session_id, raw->id, sizeof(raw->id));
+	store_release(header->magic, SHM_DAEMON_MAGIC);
+}
+
+static void one_file_does_not_pass_for_another(void)
+{
+	/* A client control file of 1 slot is as large as a daemon control file
+	 * of 24, is rgovd's own, and its client may write and seal it: permits
+	 * that were never granted could be in it, and any session's name. */
+	enum { SLOTS = 24 };
+	struct rig *rig = rig_start();
+	int fds[WIRE_REATTACH_FDS];
+	char why[SHM_MESSAGE_BYTES] = "";
+	struct raw forged, raw;
+
+	raw_welcome(rig, &forged, 1);
+	CU_ASSERT_EQUAL_FATAL(forged.client_shape.total_bytes,
+		daemon_shape(SLOTS).total_bytes);
+	forge_header(&forged, SLOTS);
+	CU_ASSERT_EQUAL(fcntl(forged.fds[WIRE_FD_CLIENT_CONTROL], F_ADD_SEALS,
+				F_SEAL_SEAL),
+		0);
+	raw_open(rig, &raw, SLOTS);
+	rig_restart(rig);
+	memcpy(fds, raw.fds, sizeof(fds));
+	fds[WIRE_FD_DAEMON_CONTROL] = forged.fds[WIRE_FD_CLIENT_CONTROL];
+	memcpy(raw.id, forged.id, sizeof(raw.id));
+	CU_ASSERT_EQUAL(
+		raw_reattach_with(rig, &raw, fds, WIRE_REATTACH_FDS, why),
+		WIRE_REFUSED);
+	CU_ASSERT_PTR_NOT_NULL(strstr(why, "daemon control"));
+	raw_close(&forged);
+	raw_close(&raw);
+	rig_stop(rig);
+}
+
 static void a_spoilt_header_is_refused(void)
 {
 	/* The daemon file must say what rgovd wrote there: layout, slots, id,
@@ -492,7 +570,8 @@ static void going_down_leaves_new_requests_alone(void)
 SUITE("door_recover", T(every_row_of_the_table), T(rows_that_cannot_be),
 	T(all_slots_at_once), T(a_settlement_is_taken_with_the_next_submit),
 	T(a_sleeper_is_woken_by_the_successor), T(forged_files_are_refused),
-	T(wrong_sessions_are_refused), 	T(a_spoilt_header_is_refused),
+	T(wrong_sessions_are_refused), T(a_session_that_has_ended_stays_ended),
+	T(one_file_does_not_pass_for_another), T(a_spoilt_header_is_refused),
 	T(an_unsealed_file_is_sealed),
 	T(the_clients_own_files_are_read_only_to_it),
 	T(going_down_leaves_new_requests_alone))
