@@ -31,24 +31,46 @@ static double seconds_of(uint64_t ns)
 	return (double)ns * 1e-9;
 }
 
+/*
+ * Takes the tuple.  Of Py_BuildValue("(N...)") the references go into it, and a
+ * NULL among them fails it; PyObject_CallFunction() with the same letters loses
+ * them when it has no memory for its own array.
+ */
+static PyObject *call(PyObject *callable, PyObject *arguments)
+{
+	PyObject *result;
+
+	if (arguments == NULL)
+		return NULL;
+	result = PyObject_Call(callable, arguments, NULL);
+	Py_DECREF(arguments);
+	return result;
+}
+
 static PyObject *usage_of(
 	struct ext_state *state, const struct rgov_reply *reply)
 {
-	/* N: the references go into the tuple; a NULL among them fails it. */
-	return PyObject_CallFunction(state->usage_class, "NNNN",
-		tokens_of(reply->input_tokens), tokens_of(reply->output_tokens),
-		tokens_of(reply->cache_read_tokens),
-		tokens_of(reply->cache_write_tokens));
+	return call(state->usage_class,
+		Py_BuildValue("(NNNN)", tokens_of(reply->input_tokens),
+			tokens_of(reply->output_tokens),
+			tokens_of(reply->cache_read_tokens),
+			tokens_of(reply->cache_write_tokens)));
 }
 
 static PyObject *reply_of(struct ext_state *state, PyObject *model_id,
 	const struct rgov_reply *reply)
 {
-	return PyObject_CallFunction(state->reply_class, "iNNddINO",
-		reply->http_status, body_of(reply), usage_of(state, reply),
-		seconds_of(reply->wait_ns), seconds_of(reply->execution_ns),
-		(unsigned)reply->attempts, text_of(reply->request_id),
-		model_id);
+	/* First: Python must not be called while an exception is set. */
+	PyObject *usage = usage_of(state, reply);
+
+	if (usage == NULL)
+		return NULL;
+	return call(state->reply_class,
+		Py_BuildValue("(iNNddINO)", reply->http_status, body_of(reply),
+			usage, seconds_of(reply->wait_ns),
+			seconds_of(reply->execution_ns),
+			(unsigned)reply->attempts, text_of(reply->request_id),
+			model_id));
 }
 
 /* Takes the reference; raises the exception that was made, if one was. */
@@ -73,12 +95,12 @@ PyObject *answer_make(struct ext_state *state, PyObject *model_id,
 {
 	if (reply->result == RGOV_R_OK)
 		return reply_of(state, model_id, reply);
-	return raise_error(
-		PyObject_CallFunction(state->error_of_reply, "iOOiNNNNIN",
-			(int)reply->result, model_id, user, reply->http_status,
-			text_of(reply->code), text_of(reply->message),
-			text_of(reply->request_id), body_of(reply),
-			(unsigned)reply->attempts, retry_after_of(reply)));
+	return raise_error(call(state->error_of_reply,
+		Py_BuildValue("(iOOiNNNNIN)", (int)reply->result, model_id,
+			user, reply->http_status, text_of(reply->code),
+			text_of(reply->message), text_of(reply->request_id),
+			body_of(reply), (unsigned)reply->attempts,
+			retry_after_of(reply))));
 }
 
 void *answer_raise(
@@ -90,10 +112,10 @@ void *answer_raise(
 	if (error < 0)
 		error = -error;
 	if (model_id == NULL)
-		return raise_error(PyObject_CallFunction(state->error_of_errno,
-			"iNNss", error, why, words, "", ""));
-	return raise_error(PyObject_CallFunction(state->error_of_errno, "iNNOO",
-		error, why, words, model_id, user));
+		return raise_error(call(state->error_of_errno,
+			Py_BuildValue("(iNNss)", error, why, words, "", "")));
+	return raise_error(call(state->error_of_errno,
+		Py_BuildValue("(iNNOO)", error, why, words, model_id, user)));
 }
 
 void *answer_raise_words(struct ext_state *state, int error, const char *words)
