@@ -1,6 +1,7 @@
 #include "coordinator/upstream/digest.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
@@ -12,8 +13,13 @@ struct digest {
 
 struct digest *digest_create(void)
 {
-	struct digest *digest = calloc(1, sizeof(*digest));
+	struct digest *digest;
 
+	/* Without memory for its own state OpenSSL 3.0 follows a NULL pointer
+	 * at the first look-up; this question it answers. */
+	if (OSSL_LIB_CTX_get0_global_default() == NULL)
+		return NULL;
+	digest = calloc(1, sizeof(*digest));
 	if (digest == NULL)
 		return NULL;
 	digest->algorithm = EVP_MD_fetch(NULL, "SHA256", NULL);
