@@ -173,9 +173,13 @@ class Allocations:
         struct.pack_into("qqq", self.page, 8, last or nth, 0, 0)
         struct.pack_into("q", self.page, 0, nth)
 
+    def hold(self):
+        """Counts no further."""
+        struct.pack_into("q", self.page, 0, 0)
+
     def disarm(self):
         """How many were failed."""
-        struct.pack_into("q", self.page, 0, 0)
+        self.hold()
         return self._get(3)
 
     @property
