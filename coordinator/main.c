@@ -424,6 +424,11 @@ static int start(struct rgovd *rgovd)
 	if (rc < 0)
 		return complain("no event loop of the kind that is configured",
 			"loop", rc, EX_OSERR);
+	if (loop_refusal(rgovd->loop) != 0)
+		LOG(LOG_INFO, "loop.fallback",
+			"the kernel refuses io_uring; epoll serves as well",
+			F_S("reason",
+				strerrordesc_np(-loop_refusal(rgovd->loop))));
 	rc = watch_signals(rgovd);
 	if (rc < 0)
 		return complain(

@@ -286,6 +286,23 @@ static int open_ring(struct io_uring *ring)
 	return rc;
 }
 
+/* Some filters let a ring be made and refuse its use: better known now than at
+ * the first step. */
+static int try_ring(struct io_uring *ring)
+{
+	struct io_uring_cqe *cqe;
+	int rc;
+
+	io_uring_prep_nop(io_uring_get_sqe(ring));
+	rc = io_uring_submit_and_wait(ring, 1);
+	if (rc < 0)
+		return rc;
+	rc = io_uring_peek_cqe(ring, &cqe);
+	if (rc == 0)
+		io_uring_cqe_seen(ring, cqe);
+	return rc;
+}
+
 int engine_io_uring_open(struct engine **ret_engine)
 {
 	static const struct engine_ops ops = {
@@ -303,13 +320,20 @@ int engine_io_uring_open(struct engine **ret_engine)
 		return -ENOMEM;
 	uring->base.ops = &ops;
 	rc = open_ring(&uring->ring);
-	if (rc != 0) {
-		free(uring);
-		return rc;
-	}
+	if (rc != 0)
+		goto free_uring;
+	rc = try_ring(&uring->ring);
+	if (rc != 0)
+		goto close_ring;
 	/* Where the kernel can, a POLL_REMOVE that worked says nothing. */
 	if (uring->ring.features & IORING_FEAT_CQE_SKIP)
 		uring->remove_flags = IOSQE_CQE_SKIP_SUCCESS;
 	*ret_engine = &uring->base;
 	return 0;
+
+close_ring:
+	io_uring_queue_exit(&uring->ring);
+free_uring:
+	free(uring);
+	return rc;
 }

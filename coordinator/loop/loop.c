@@ -18,6 +18,7 @@ struct loop {
 	struct engine *engine;
 	struct timers timers;
 	struct loop_watch wake; /* its fd is the eventfd */
+	int refusal;            /* of io_uring, under LOOP_AUTO; 0: none */
 	bool woken;             /* in this step */
 	bool stepping;
 };
@@ -48,15 +49,17 @@ void loop_wake(struct loop *loop)
 	(void)!write(loop->wake.fd, &one, sizeof(one));
 }
 
-static int open_engine(enum loop_engine engine, struct engine **ret_engine)
+static int open_engine(struct loop *loop, enum loop_engine engine)
 {
+	int rc;
+
 	if (engine == LOOP_EPOLL)
-		return engine_epoll_open(ret_engine);
-	if (engine == LOOP_IO_URING)
-		return engine_io_uring_open(ret_engine);
-	if (engine_io_uring_open(ret_engine) == 0)
-		return 0;
-	return engine_epoll_open(ret_engine);
+		return engine_epoll_open(&loop->engine);
+	rc = engine_io_uring_open(&loop->engine);
+	if (engine == LOOP_IO_URING || rc == 0)
+		return rc;
+	loop->refusal = rc;
+	return engine_epoll_open(&loop->engine);
 }
 
 int loop_create(enum loop_engine engine, struct loop **ret_loop)
@@ -66,7 +69,7 @@ int loop_create(enum loop_engine engine, struct loop **ret_loop)
 
 	if (loop == NULL)
 		return -ENOMEM;
-	rc = open_engine(engine, &loop->engine);
+	rc = open_engine(loop, engine);
 	if (rc != 0)
 		goto free_loop;
 	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -103,6 +106,11 @@ void loop_free(struct loop *loop)
 const char *loop_engine_name(const struct loop *loop)
 {
 	return loop->engine->ops->name;
+}
+
+int loop_refusal(const struct loop *loop)
+{
+	return loop->refusal;
 }
 
 int loop_watch(struct loop *loop, struct loop_watch *watch, int fd,

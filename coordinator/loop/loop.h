@@ -62,6 +62,10 @@ void loop_free(struct loop *loop);
 /* "io_uring" or "epoll" */
 const char *loop_engine_name(const struct loop *loop);
 
+/* Why LOOP_AUTO took epoll: what the kernel says to io_uring, -errno; else 0.
+ */
+int loop_refusal(const struct loop *loop);
+
 /*
  * Level-triggered: called in each step as long as the descriptor is ready.
  * One watch a descriptor.  The descriptor must stay open until loop_unwatch().

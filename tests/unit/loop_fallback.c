@@ -58,23 +58,35 @@ static void expect_ok(int code)
 		CU_ASSERT_EQUAL(code, 0);
 }
 
-static int auto_takes_epoll(unsigned int error)
+static int auto_takes_epoll(unsigned int number, unsigned int error)
 {
 	struct loop *loop;
 
-	if (refuse(SYS_io_uring_setup, error) != 0)
+	if (refuse(number, error) != 0)
 		return CANNOT;
 	if (loop_create(LOOP_IO_URING, &loop) != -(int)error)
 		return 1;
 	if (loop_create(LOOP_AUTO, &loop) != 0)
 		return 2;
-	if (strcmp(loop_engine_name(loop), "epoll") != 0)
+	if (strcmp(loop_engine_name(loop), "epoll") != 0 ||
+		loop_refusal(loop) != -(int)error)
 		return 3;
 	loop_wake(loop);
 	if (loop_step(loop, UINT64_MAX) != 0)
 		return 4;
 	loop_free(loop);
 	return 0;
+}
+
+static int without_rings(unsigned int error)
+{
+	return auto_takes_epoll(SYS_io_uring_setup, error);
+}
+
+/* A ring can be made, and not used. */
+static int with_useless_rings(unsigned int error)
+{
+	return auto_takes_epoll(SYS_io_uring_enter, error);
 }
 
 /* Whatever the kernel says, `auto` goes on with epoll, and io_uring asked for
@@ -85,7 +97,9 @@ static void falls_back(void)
 		EPERM, ENOSYS, ENOMEM, EINVAL, EACCES};
 
 	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
-		expect_ok(in_a_child(auto_takes_epoll, errors[i]));
+		expect_ok(in_a_child(without_rings, errors[i]));
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+		expect_ok(in_a_child(with_useless_rings, errors[i]));
 }
 
 static int auto_takes_io_uring(unsigned int unused)
@@ -98,7 +112,8 @@ static int auto_takes_io_uring(unsigned int unused)
 	loop_free(loop);
 	if (loop_create(LOOP_AUTO, &loop) != 0)
 		return 2;
-	if (strcmp(loop_engine_name(loop), "io_uring") != 0)
+	if (strcmp(loop_engine_name(loop), "io_uring") != 0 ||
+		loop_refusal(loop) != 0)
 		return 3;
 	loop_free(loop);
 	return 0;
