@@ -318,6 +318,16 @@ static void harden(void)
 	}
 }
 
+/* Through it a file is opened once more with other rights: the board to be
+ * read, a session's files for its client. */
+static int need_proc(void)
+{
+	return access("/proc/self/fd", X_OK) == 0
+		       ? 0
+		       : complain("/proc is not mounted", "/proc/self/fd",
+				 errno, EX_UNAVAILABLE);
+}
+
 static int take_lock(struct rgovd *rgovd)
 {
 	const struct config *config = rgovd->config;
@@ -416,8 +426,10 @@ static int make_governor(struct rgovd *rgovd)
 
 static int start(struct rgovd *rgovd)
 {
-	int rc = take_lock(rgovd);
+	int rc = need_proc();
 
+	if (rc == 0)
+		rc = take_lock(rgovd);
 	if (rc != 0)
 		return rc;
 	rc = loop_create(rgovd->config->loop, &rgovd->loop);
