@@ -83,6 +83,9 @@ def bytes_out(number):
     "What the bodies in shared memory take."
     return {"bytes": os.fstat(bodies()).st_blocks * 512}
 
+def diagnose(number):
+    return gov.diagnose()
+
 def perform(ask):
     number = ask.pop("number")
     try:
@@ -102,8 +105,9 @@ os._exit(0)
 
 
 class Worker:
-    def __init__(self, rgovd, **env):
+    def __init__(self, rgovd, prefix=(), **env):
         self.rgovd = rgovd
+        self.prefix = prefix  # a command that runs it in another environment
         self.env = env
         self.numbers = itertools.count(1)
         self.futures = {}
@@ -112,7 +116,8 @@ class Worker:
         self.socket, theirs = socket.socketpair()
         with theirs:
             self.process = Process(
-                "worker", [PYTHON, "-c", SOURCE, str(theirs.fileno())],
+                "worker",
+                [*self.prefix, PYTHON, "-c", SOURCE, str(theirs.fileno())],
                 self.rgovd.scratch.path / f"worker{next(self.numbers)}.log",
                 env=self.rgovd.client_env(**self.env),
                 pass_fds=(theirs.fileno(),))
@@ -120,6 +125,8 @@ class Worker:
         return self
 
     def __exit__(self, *_):
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # its end, too
         self.socket.close()
         self.process.stop()
 
