@@ -10,7 +10,7 @@
 /* Room for the most descriptors that ever come along. */
 union control {
 	struct cmsghdr align;
-	char space[CMSG_SPACE(WIRE_FDS * sizeof(int))];
+	char space[CMSG_SPACE(WIRE_FDS_MOST * sizeof(int))];
 };
 
 struct wire_head wire_head(enum wire_type type)
@@ -33,7 +33,7 @@ bool wire_head_is_ours(const struct wire_head *head)
 int wire_send(
 	int socket, const void *bytes, size_t n, const int *fds, size_t n_fds)
 {
-	union control control = {0};
+	union control control;
 	struct iovec part = {.iov_len = n};
 	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 
@@ -43,6 +43,7 @@ int wire_send(
 
 		message.msg_control = control.space;
 		message.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		memset(&control, 0, message.msg_controllen);
 		head = CMSG_FIRSTHDR(&message);
 		head->cmsg_level = SOL_SOCKET;
 		head->cmsg_type = SCM_RIGHTS;
@@ -97,6 +98,34 @@ ssize_t wire_receive(int socket, void *bytes, size_t size, int *ret_fds,
 		return -EMFILE;
 	}
 	return n;
+}
+
+bool wire_discard(int socket, int *ret_fds, size_t *ret_n_fds)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(WIRE_FDS_MOST * sizeof(int)) +
+			   CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	char byte;
+	struct iovec part = {&byte, 1};
+	struct msghdr message = {.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	const int yes = 1;
+
+	*ret_n_fds = 0;
+	/* Each message then says who sent it, an empty one too; the end does
+	 * not. */
+	if (setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes)) !=
+			0 ||
+		recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <
+			0 ||
+		message.msg_controllen == 0)
+		return false;
+	take_fds(&message, ret_fds, WIRE_FDS_MOST, ret_n_fds);
+	return true;
 }
 
 void wire_close_fds(int *fds, size_t n)

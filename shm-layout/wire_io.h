@@ -11,6 +11,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+/* The most descriptors that Linux carries along with one message. */
+enum { WIRE_FDS_MOST = 253 };
+
 /* The head of a message of this build. */
 struct wire_head wire_head(enum wire_type type);
 
@@ -29,6 +32,13 @@ int wire_send(
  */
 ssize_t wire_receive(int socket, void *bytes, size_t size, int *ret_fds,
 	size_t max_fds, size_t *ret_n_fds);
+
+/*
+ * Takes one message for the sake of its descriptors alone, at most
+ * WIRE_FDS_MOST.  False: there is none left; unlike wire_receive() it tells an
+ * empty message from the end.  The socket is not good for receiving afterwards.
+ */
+bool wire_discard(int socket, int *ret_fds, size_t *ret_n_fds);
 
 void wire_close_fds(int *fds, size_t n);
 

@@ -5,6 +5,7 @@
 #ifndef COORDINATOR_DOOR_INSIDE_H
 #define COORDINATOR_DOOR_INSIDE_H
 
+#include "coordinator/door/closer.h"
 #include "coordinator/door/session.h"
 
 enum {
@@ -32,6 +33,8 @@ struct door {
 	int spin_credit;
 	uint64_t slept_ns, quiet_ns;
 	struct door_stats stats;
+	struct closer *files;     /* closes those of ended sessions */
+	struct closer *strangers; /* closes what clients sent unasked */
 	/* The texts of the submission that is being handed out. */
 	char model_id[SHM_MODEL_BYTES + 1];
 	char headers[SHM_HEADERS_BYTES + 1];
@@ -44,6 +47,11 @@ void door_expel(struct door_session *session, const char *why);
 void door_reap(struct door *door);
 /* Ends and frees a session whose client is gone. */
 void door_bury(struct door_session *session, const char *how);
+
+/* peer.c: notes who connected; may it? */
+bool peer_is_allowed(struct door_session *session);
+/* peer.c: tells of its death; -1: the kernel gives none. */
+int peer_open_pidfd(int socket, pid_t pid);
 
 /* ring.c: hands out what the ring names, at most a turn's worth.  Returns the
  * entries taken, or -1: the session was expelled and is gone. */

@@ -12,20 +12,14 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
 
 #define LISTENER_PAUSE_NS 1000000000u
 #define HANDSHAKE_NS 5000000000u /* to say HELLO, and to map */
 
 enum {
 	BACKLOG = 128,
-	GROUPS_MAX = 1024,
 	/* Messages taken from one socket before the others have a turn. */
 	MESSAGES_PER_TURN = 64,
 };
@@ -42,11 +36,56 @@ struct incoming {
 		char space[1024];
 	} message;
 	size_t bytes;
-	int fds[WIRE_REATTACH_FDS];
+	int fds[WIRE_FDS_MOST];
 	size_t n_fds;
 };
 
 static void on_socket(struct loop_watch *watch, unsigned int events);
+
+/* ------------------------------------------------------------ descriptors */
+
+/* What a client sent may hang when it is closed; only memory cannot. */
+static void dismiss(struct door *door, int fd)
+{
+	if (fcntl(fd, F_GET_SEALS) >= 0)
+		(void)close(fd);
+	else if (!closer_take(door->strangers, fd))
+		LOG(LOG_ERROR, "door.stuck",
+			"a client's descriptor stays open: those before it "
+			"cannot be closed");
+}
+
+static void dismiss_all(struct door *door, struct incoming *incoming)
+{
+	for (size_t i = 0; i < incoming->n_fds; i++)
+		dismiss(door, incoming->fds[i]);
+	incoming->n_fds = 0;
+}
+
+/* Bytes received, 0: the other end is gone, -errno.  There is room for all
+ * descriptors that can come: what the kernel drops it closes at once. */
+static ssize_t hear(const struct door_session *session, struct incoming *ret)
+{
+	ssize_t n = wire_receive(session->socket, &ret->message,
+		sizeof(ret->message), ret->fds, WIRE_FDS_MOST, &ret->n_fds);
+
+	ret->bytes = n > 0 ? (size_t)n : 0;
+	return n;
+}
+
+/*
+ * Nothing more comes in, and what has come is taken out: a socket that is
+ * closed with something unread in it resets its other end, which then reads an
+ * error before our words; and the kernel closes the descriptors in it.
+ */
+static void hang_up(struct door_session *session)
+{
+	struct incoming incoming;
+
+	(void)shutdown(session->socket, SHUT_RD);
+	while (wire_discard(session->socket, incoming.fds, &incoming.n_fds))
+		dismiss_all(session->door, &incoming);
+}
 
 /* ------------------------------------------------------------ the end */
 
@@ -101,6 +140,7 @@ static void orphan_slots(struct door_session *session)
 static void free_session(struct door_session *session)
 {
 	orphan_slots(session);
+	hang_up(session);
 	session_fini(session);
 	free(session);
 }
@@ -146,18 +186,6 @@ void door_bury(struct door_session *session, const char *how)
 
 /* ------------------------------------------------------------ talking */
 
-/* A socket that is closed with something unread in it resets its other end,
- * which then reads an error before our words. */
-static void drop_unread(const struct door_session *session)
-{
-	char byte;
-
-	for (int turn = 0; turn < MESSAGES_PER_TURN; turn++) {
-		if (recv(session->socket, &byte, 1, MSG_DONTWAIT) <= 0)
-			break;
-	}
-}
-
 static void say_refused(const struct door_session *session,
 	enum wire_reason reason, const char *why)
 {
@@ -166,7 +194,6 @@ static void say_refused(const struct door_session *session,
 
 	(void)snprintf(refused.text, sizeof(refused.text), "%s", why);
 	(void)wire_send(session->socket, &refused, sizeof(refused), NULL, 0);
-	drop_unread(session);
 }
 
 /* Says why, and hangs up. */
@@ -178,19 +205,6 @@ static void refuse(
 	say_refused(session, reason, why);
 	stop_serving(session);
 	free_session(session);
-}
-
-/* Bytes received, 0: the other end is gone, -errno. */
-static ssize_t hear(const struct door_session *session, struct incoming *ret)
-{
-	/* A served client has no descriptors to give: the kernel drops them. */
-	size_t max_fds =
-		session->stage == SESSION_CONNECTED ? WIRE_REATTACH_FDS : 0;
-	ssize_t n = wire_receive(session->socket, &ret->message,
-		sizeof(ret->message), ret->fds, max_fds, &ret->n_fds);
-
-	ret->bytes = n > 0 ? (size_t)n : 0;
-	return n;
 }
 
 /* ------------------------------------------------------------ handshake */
@@ -396,47 +410,59 @@ static void on_first_message(
 
 /* ------------------------------------------------------------ the socket */
 
-/* Takes one message.  False: nothing more to take, or the session is gone. */
-static bool take_message(struct door_session *session)
+/* A message of a client that has registered.  False: nothing more to take, or
+ * the session is over. */
+static bool take_later_message(
+	struct door_session *session, const struct incoming *incoming)
 {
-	struct incoming incoming;
-	ssize_t n = hear(session, &incoming);
-
-	if (n == -EAGAIN || n == -EINTR)
-		return false;
-	if (n == -EMFILE) {
-		refuse(session, WIRE_NO_MEMORY,
-			"rgovd has no descriptors left for the files");
+	if (incoming->n_fds > 0) {
+		door_expel(session, "descriptors that nobody asked for");
 		return false;
 	}
-	if (n <= 0) {
-		/* An empty message looks like the end, and may bring some. */
-		wire_close_fds(incoming.fds, incoming.n_fds);
-		door_bury(session, "socket closed");
-		return false;
-	}
-	if (session->stage == SESSION_CONNECTED) {
-		on_first_message(session, &incoming);
-		wire_close_fds(incoming.fds, incoming.n_fds);
-		return false; /* it may be gone: look again in the next step */
-	}
-	if (n == 1 && session->stage == SESSION_SERVED) {
+	if (incoming->bytes == 1 && session->stage == SESSION_SERVED) {
 		active_add(session);
 		/* One bell is the rule, and to look for another costs as much
 		 * as to take it: the loop tells when there is one. */
 		return false;
 	}
-	if (n == 1)
+	if (incoming->bytes == 1)
 		return true;
 	if (session->stage == SESSION_WELCOMED &&
-		is_whole(&incoming, sizeof(struct wire_mapped)) &&
-		incoming.message.head.magic == WIRE_MAGIC &&
-		incoming.message.head.type == WIRE_MAPPED) {
+		is_whole(incoming, sizeof(struct wire_mapped)) &&
+		incoming->message.head.magic == WIRE_MAGIC &&
+		incoming->message.head.type == WIRE_MAPPED) {
 		on_mapped(session);
 		return !session->is_over;
 	}
 	door_expel(session, "a message that was not expected");
 	return false;
+}
+
+/* Takes one message.  False: nothing more to take, or the session is gone. */
+static bool take_message(struct door_session *session)
+{
+	struct door *door = session->door;
+	struct incoming incoming;
+	ssize_t n = hear(session, &incoming);
+	bool is_more = false;
+
+	if (n == -EAGAIN || n == -EINTR)
+		return false;
+	if (n == -EMFILE && session->stage == SESSION_CONNECTED)
+		refuse(session, WIRE_NO_MEMORY,
+			"rgovd has no descriptors left for the files");
+	else if (n == -EMFILE)
+		door_expel(session, "descriptors that nobody asked for");
+	else if (n <= 0)
+		/* An empty message looks like the end, and may bring some. */
+		door_bury(session, "socket closed");
+	else if (session->stage == SESSION_CONNECTED)
+		/* It may be gone: look again in the next step. */
+		on_first_message(session, &incoming);
+	else
+		is_more = take_later_message(session, &incoming);
+	dismiss_all(door, &incoming);
+	return is_more;
 }
 
 static void on_socket(struct loop_watch *watch, unsigned int events)
@@ -469,95 +495,13 @@ static void on_slow_handshake(struct loop_timer *timer, uint64_t now_ns)
 
 /* ------------------------------------------------------------ connecting */
 
-uint64_t door_start_time_of(pid_t pid)
-{
-	char path[32], text[1024];
-	unsigned long long started = 0;
-	const char *at;
-	ssize_t n;
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof(text) - 1);
-	(void)close(fd);
-	if (n <= 0)
-		return 0;
-	text[n] = '\0';
-	at = strrchr(text, ')'); /* the name may hold anything */
-	if (at == NULL ||
-		sscanf(at + 1,
-			" %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u "
-			"%*d %*d %*d %*d %*d %*d %llu",
-			&started) != 1)
-		return 0;
-	return started;
-}
-
-/* Before Linux 6.5 there is no SO_PEERPIDFD: open the pid, then look at the
- * socket again: if its other end is still there, the pid was not reused before.
- */
-static int open_pidfd(int socket, pid_t pid)
-{
-	int pidfd = -1;
-	socklen_t size = sizeof(pidfd);
-	char byte;
-
-	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
-		return pidfd;
-	pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-	if (pidfd >= 0 &&
-		recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
-		(void)close(pidfd);
-		return -1;
-	}
-	return pidfd;
-}
-
-void door_peer_name(uid_t uid, char ret_name[DOOR_PEER_BYTES])
-{
-	(void)snprintf(ret_name, DOOR_PEER_BYTES, "uid %u", (unsigned int)uid);
-}
-
-static size_t peer_groups(int socket, gid_t *groups, gid_t primary)
-{
-	socklen_t size = (GROUPS_MAX - 1) * sizeof(gid_t);
-	size_t n = 0;
-
-	if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &size) == 0)
-		n = size / sizeof(gid_t);
-	groups[n] = primary;
-	return n + 1;
-}
-
-static bool is_allowed(struct door_session *session)
-{
-	struct door *door = session->door;
-	struct ucred peer = {.pid = 0};
-	socklen_t size = sizeof(peer);
-	gid_t groups[GROUPS_MAX];
-	size_t n;
-
-	if (getsockopt(session->socket, SOL_SOCKET, SO_PEERCRED, &peer,
-		    &size) != 0)
-		return false;
-	session->uid = peer.uid;
-	door_peer_name(peer.uid, session->peer);
-	session->pid = peer.pid;
-	session->pid_started = door_start_time_of(peer.pid);
-	n = peer_groups(session->socket, groups, peer.gid);
-	return door->handlers.lets_in(door->owner, peer.uid, groups, n);
-}
-
 static int watch_session(struct door_session *session)
 {
 	struct door *door = session->door;
 	int rc = loop_watch(door->loop, &session->socket_watch, session->socket,
 		LOOP_READ, on_socket, session);
 
-	session->pidfd = open_pidfd(session->socket, session->pid);
+	session->pidfd = peer_open_pidfd(session->socket, session->pid);
 	if (rc == 0 && session->pidfd >= 0)
 		rc = loop_watch(door->loop, &session->pid_watch, session->pidfd,
 			LOOP_READ, on_death, session);
@@ -588,7 +532,7 @@ static void admit_session(struct door *door, int socket)
 		door->sessions->prev = session;
 	door->sessions = session;
 	door->stats.sessions++;
-	if (!is_allowed(session)) {
+	if (!peer_is_allowed(session)) {
 		(void)snprintf(why, sizeof(why),
 			"uid %u may not connect; see allow_uids and allow_gids",
 			(unsigned int)session->uid);
@@ -676,6 +620,13 @@ static int bind_socket(const struct door_config *config)
 	return error;
 }
 
+static void free_door(struct door *door)
+{
+	closer_free(door->files);
+	closer_free(door->strangers);
+	free(door);
+}
+
 int door_open(struct loop *loop, const struct door_config *config,
 	const struct door_handlers *handlers, void *owner,
 	struct door **ret_door)
@@ -689,7 +640,12 @@ int door_open(struct loop *loop, const struct door_config *config,
 	door->config = *config;
 	door->handlers = *handlers;
 	door->owner = owner;
-	rc = door->listener = bind_socket(config);
+	door->listener = -1;
+	rc = closer_create(&door->files);
+	if (rc == 0)
+		rc = closer_create(&door->strangers);
+	if (rc == 0)
+		rc = door->listener = bind_socket(config);
 	if (rc >= 0)
 		rc = loop_watch(loop, &door->listener_watch, door->listener,
 			LOOP_READ, on_connect, door);
@@ -698,7 +654,7 @@ int door_open(struct loop *loop, const struct door_config *config,
 			(void)close(door->listener);
 			(void)unlink(config->socket_path);
 		}
-		free(door);
+		free_door(door);
 		return rc;
 	}
 	*ret_door = door;
@@ -732,7 +688,7 @@ void door_close(struct door *door)
 		stop_serving(session);
 		free_session(session);
 	}
-	free(door);
+	free_door(door);
 }
 
 void door_read_stats(const struct door *door, struct door_stats *ret_stats)

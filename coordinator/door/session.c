@@ -1,5 +1,5 @@
 /* The files of a session: made, sealed, judged when they come back. */
-#include "coordinator/door/session.h"
+#include "coordinator/door/inside.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -400,6 +400,13 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
+static void close_file(struct door_session *session, int *fd)
+{
+	if (*fd >= 0 && closer_take(session->door->files, *fd))
+		*fd = -1;
+	close_fd(fd);
+}
+
 void session_fini(struct door_session *session)
 {
 	if (session->client != NULL)
@@ -410,10 +417,10 @@ void session_fini(struct door_session *session)
 			session->daemon, session->daemon_shape.total_bytes);
 	session->client = NULL;
 	session->daemon = NULL;
-	close_fd(&session->client_control_fd);
-	close_fd(&session->client_bodies_fd);
-	close_fd(&session->daemon_control_fd);
-	close_fd(&session->daemon_bodies_fd);
+	close_file(session, &session->client_control_fd);
+	close_file(session, &session->client_bodies_fd);
+	close_file(session, &session->daemon_control_fd);
+	close_file(session, &session->daemon_bodies_fd);
 	close_fd(&session->socket);
 	close_fd(&session->pidfd);
 	free(session->slots);

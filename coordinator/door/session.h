@@ -69,7 +69,8 @@ int session_client_fds(
 /* The page of the slot's answers is there, so that a store cannot fail. */
 int session_prepare_slot(struct door_session *session, uint32_t slot);
 
-/* Unmaps and closes everything; fine for a half-made session. */
+/* Unmaps and closes everything; fine for a half-made session.  The pages of the
+ * files are given back off the loop. */
 void session_fini(struct door_session *session);
 
 static inline const struct client_slot *session_client_slot(

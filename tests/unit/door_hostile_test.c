@@ -4,6 +4,7 @@
  */
 #include "tests/unit/raw_client.h"
 
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -498,11 +499,84 @@ static void descriptors_sent_along_are_closed(void)
 	(void)close(socket);
 	RIG_UNTIL(scene.rig, rig_stats(scene.rig).sessions == 2);
 	RIG_UNTIL(scene.rig, open_descriptors() == before);
-	for (int i = 0; i < 5; i++)
-		(void)raw_send(scene.bad.socket, zeros, 1, fds, 8);
-	RIG_REST(scene.rig);
-	assert_others_go_on(&scene);
-	CU_ASSERT_EQUAL(open_descriptors(), before);
+	/* After it, they end the session: a client has none to give. */
+	(void)raw_send(scene.bad.socket, zeros, 1, fds, 8);
+	assert_expelled(&scene);
+	RIG_UNTIL(scene.rig, open_descriptors() < before);
+	close_scene(&scene);
+}
+
+/* A connected TCP socket whose last close waits, for what its other end (not
+ * accepted, never read) has not acknowledged. */
+static int lingering_socket(int listener)
+{
+	static const char much[65536];
+	const struct linger wait = {.l_onoff = 1, .l_linger = 30};
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	socklen_t size = sizeof(address);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CU_ASSERT_EQUAL_FATAL(
+		getsockname(listener, (struct sockaddr *)&address, &size), 0);
+	CU_ASSERT_EQUAL_FATAL(
+		connect(fd, (struct sockaddr *)&address, size), 0);
+	while (send(fd, much, sizeof(much), MSG_DONTWAIT) > 0)
+		;
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &wait, sizeof(wait));
+	return fd;
+}
+
+static int deaf_listener(void)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CU_ASSERT_EQUAL_FATAL(
+		bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	CU_ASSERT_EQUAL_FATAL(listen(fd, 16), 0);
+	return fd;
+}
+
+/* Sends it with a message, so that rgovd has the last one. */
+static void give_away(int socket, const void *bytes, size_t n, int fd)
+{
+	CU_ASSERT(raw_send(socket, bytes, n, &fd, 1) >= 0);
+	(void)close(fd);
+}
+
+static void a_descriptor_that_hangs_hangs_nobody(void)
+{
+	/* A socket that lingers for 30 s, given to rgovd in whatever message,
+	 * or left unread behind empty ones: it is closed off the loop. */
+	static const char zeros[64];
+	struct wire_hello hello = {.head = raw_head(WIRE_HELLO), .slots = 1};
+	struct scene scene = open_scene();
+	int listener = deaf_listener();
+	uint64_t begin_ns = loop_now_ns();
+	int before = open_descriptors();
+
+	for (int turn = 0; turn < 4; turn++) {
+		int socket = raw_connect(scene.rig);
+
+		if (turn == 1)
+			give_away(socket, &hello, sizeof(hello),
+				lingering_socket(listener));
+		else if (turn > 1)
+			for (int i = 0; i < 20; i++)
+				(void)raw_send(socket, zeros, 0, NULL, 0);
+		if (turn != 1)
+			give_away(socket, zeros, turn < 3 ? sizeof(zeros) : 0,
+				lingering_socket(listener));
+		RIG_REST(scene.rig);
+		(void)close(socket);
+		RIG_UNTIL(scene.rig, rig_stats(scene.rig).sessions == 2);
+	}
+	give_away(scene.bad.socket, zeros, 1, lingering_socket(listener));
+	assert_expelled(&scene);
+	RIG_UNTIL(scene.rig, open_descriptors() < before);
+	CU_ASSERT(loop_now_ns() - begin_ns < UINT64_C(10000000000));
+	(void)close(listener);
 	close_scene(&scene);
 }
 
@@ -707,7 +781,7 @@ static void nothing_is_left_of_sessions(void)
 		raw_close(&raw);
 	}
 	RIG_UNTIL(rig, rig_stats(rig).sessions == 0);
-	RIG_UNTIL(rig, open_descriptors() == before);
+	RIG_UNTIL(rig, open_descriptors() <= before);
 	rig_stop(rig);
 }
 
@@ -717,7 +791,8 @@ SUITE("door_hostile", T(a_slot_out_of_range), T(a_tail_too_far),
 	T(wrong_descriptors_are_invalid), T(the_longest_texts_pass),
 	T(absurd_settlements_are_unknown), T(wrong_hellos_are_refused),
 	T(any_number_of_slots_is_cut), T(odd_messages_of_a_served_client),
-	T(descriptors_sent_along_are_closed), T(a_refusal_arrives),
+	T(descriptors_sent_along_are_closed),
+	T(a_descriptor_that_hangs_hangs_nobody), T(a_refusal_arrives),
 	T(too_many_sessions_are_refused), T(administration_is_answered),
 	T(nobody_is_forgotten_behind_sixteen),
 	T(a_flood_leaves_others_their_turn),

@@ -1,0 +1,130 @@
+/* One thread, one ring of descriptors under a mutex. */
+#include "coordinator/door/closer.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ROOM = 1024, PATIENCE_S = 1 };
+
+struct closer {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t work;
+	int fds[ROOM];
+	unsigned int first, n;
+	bool is_ending;
+};
+
+/* Its own client may have asked that the close of a socket waits until all is
+ * acknowledged; who gave it away cannot want that of us. */
+static void close_quickly(int fd)
+{
+	const struct linger none = {.l_onoff = 0};
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+	(void)close(fd);
+}
+
+/* -1: the end. */
+static int next(struct closer *closer)
+{
+	int fd = -1;
+
+	(void)pthread_mutex_lock(&closer->lock);
+	while (closer->n == 0 && !closer->is_ending)
+		(void)pthread_cond_wait(&closer->work, &closer->lock);
+	if (closer->n > 0) {
+		fd = closer->fds[closer->first];
+		closer->first = (closer->first + 1) % ROOM;
+		closer->n--;
+	}
+	(void)pthread_mutex_unlock(&closer->lock);
+	return fd;
+}
+
+static void *work(void *argument)
+{
+	struct closer *closer = argument;
+	int fd;
+
+	while ((fd = next(closer)) >= 0)
+		close_quickly(fd);
+	return NULL;
+}
+
+static int start_thread(struct closer *closer)
+{
+	sigset_t all, old;
+	int error;
+
+	/* Signals are the main thread's business. */
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	error = pthread_create(&closer->thread, NULL, work, closer);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -error;
+}
+
+static void free_parts(struct closer *closer)
+{
+	(void)pthread_cond_destroy(&closer->work);
+	(void)pthread_mutex_destroy(&closer->lock);
+	free(closer);
+}
+
+int closer_create(struct closer **ret_closer)
+{
+	struct closer *closer = calloc(1, sizeof(*closer));
+	int rc;
+
+	if (closer == NULL)
+		return -ENOMEM;
+	(void)pthread_mutex_init(&closer->lock, NULL);
+	(void)pthread_cond_init(&closer->work, NULL);
+	rc = start_thread(closer);
+	if (rc < 0) {
+		free_parts(closer);
+		return rc;
+	}
+	*ret_closer = closer;
+	return 0;
+}
+
+bool closer_take(struct closer *closer, int fd)
+{
+	bool has_room;
+
+	(void)pthread_mutex_lock(&closer->lock);
+	has_room = closer->n < ROOM;
+	if (has_room) {
+		closer->fds[(closer->first + closer->n) % ROOM] = fd;
+		closer->n++;
+		(void)pthread_cond_signal(&closer->work);
+	}
+	(void)pthread_mutex_unlock(&closer->lock);
+	return has_room;
+}
+
+void closer_free(struct closer *closer)
+{
+	struct timespec until;
+
+	if (closer == NULL)
+		return;
+	(void)pthread_mutex_lock(&closer->lock);
+	closer->is_ending = true;
+	(void)pthread_cond_signal(&closer->work);
+	(void)pthread_mutex_unlock(&closer->lock);
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += PATIENCE_S;
+	if (pthread_clockjoin_np(
+		    closer->thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+		free_parts(closer);
+	else
+		(void)pthread_detach(closer->thread); /* it needs the rest */
+}
