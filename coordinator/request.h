@@ -57,6 +57,7 @@ struct request {
 	bool is_started;  /* counted in started_requests */
 	bool is_ghost;    /* a permit of a predecessor, without a slot */
 	bool is_unwanted; /* cancelled while its body is read or it runs */
+	bool is_hidden;   /* the board has no record left for it */
 	uint16_t live;    /* its record on the board; REQUEST_NO_LIVE */
 	uint32_t calls;   /* made upstream */
 	size_t body_bytes;

@@ -199,6 +199,7 @@ static void show_parts(struct governor *governor)
 	store_relaxed(board->host.sessions, door.sessions);
 	store_relaxed(board->counters.sessions_opened, door.opened);
 	store_relaxed(board->counters.sessions_reattached, door.reattached);
+	store_relaxed(board->counters.sessions_refused, door.refused);
 	store_relaxed(board->counters.sessions_died, door.died);
 	store_relaxed(board->counters.sessions_closed, door.closed);
 	store_relaxed(board->counters.stale_entries, door.stale_entries);
@@ -260,6 +261,16 @@ void show_heartbeat(struct governor *governor, uint64_t now_ns)
 
 /* ------------------------------------------------------------ live records */
 
+/* How many live requests the table has no room for now. */
+static void set_hidden(struct request *request, bool is_hidden)
+{
+	struct board_header *header = &request->governor->board.board->header;
+
+	if (request->is_hidden != is_hidden)
+		board_add(header->live_hidden, is_hidden ? 1 : -1);
+	request->is_hidden = is_hidden;
+}
+
 /* Permits always find a record (the configuration bounds them); queued calls
  * leave a quarter of the table to what runs. */
 static bool take_record(struct request *request, enum board_live_state state)
@@ -271,9 +282,10 @@ static bool take_record(struct request *request, enum board_live_state state)
 	if (governor->n_live_free == 0 ||
 		(state == BOARD_LIVE_QUEUED &&
 			governor->n_live_free < SHM_BOARD_LIVE / 4)) {
-		board_add(governor->board.board->header.live_hidden, 1);
+		set_hidden(request, true);
 		return false;
 	}
+	set_hidden(request, false);
 	request->live = governor->live_free[--governor->n_live_free];
 	return true;
 }
@@ -353,7 +365,10 @@ void show_request_gone(struct request *request)
 	struct governor *governor = request->governor;
 	struct board_live *live;
 
-	if (request->live == REQUEST_NO_LIVE || governor->is_leaving)
+	if (governor->is_leaving)
+		return;
+	set_hidden(request, false);
+	if (request->live == REQUEST_NO_LIVE)
 		return;
 	live = &governor->board.board->live[request->live];
 	board_begin(&live->sequence);

@@ -74,7 +74,7 @@ struct board_header {
 	_Atomic uint32_t stopped;  /* 1: it went down in good order */
 	_Atomic uint32_t max_requests_per_user;
 	_Atomic uint64_t events;      /* events ever */
-	_Atomic uint64_t live_hidden; /* queued, but the table is full */
+	_Atomic uint64_t live_hidden; /* now: the table is full */
 	_Atomic uint32_t credentials; /* 1: there are some */
 	uint32_t zero2;
 	uint64_t zero3[1];
