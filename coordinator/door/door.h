@@ -182,7 +182,7 @@ void door_release(struct door_slot *slot);
 
 struct door_stats {
 	uint32_t sessions;
-	uint64_t opened, reattached, died, closed, stale_entries;
+	uint64_t opened, reattached, refused, died, closed, stale_entries;
 };
 void door_read_stats(const struct door *door, struct door_stats *ret_stats);
 

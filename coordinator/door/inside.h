@@ -33,6 +33,9 @@ struct door {
 	int spin_credit;
 	uint64_t slept_ns, quiet_ns;
 	struct door_stats stats;
+	/* Of the log: complain(). */
+	uint64_t said_second, unsaid;
+	uint32_t said_now;
 	struct closer *files;     /* closes those of ended sessions */
 	struct closer *strangers; /* closes what clients sent unasked */
 	/* The texts of the submission that is being handed out. */

@@ -20,6 +20,11 @@
 
 enum {
 	BACKLOG = 128,
+	/* Of sessions refused or expelled: an attack needs no more to show. */
+	LINES_PER_SECOND = 20,
+	/* One process may have a quarter of the sessions, but these at least.
+	 */
+	PROCESS_MIN = 64,
 	/* Messages taken from one socket before the others have a turn. */
 	MESSAGES_PER_TURN = 64,
 };
@@ -145,6 +150,28 @@ static void free_session(struct door_session *session)
 	free(session);
 }
 
+/* One line for each, but a client that comes again and again fills no disk: the
+ * counters have them all. */
+static void complain(
+	const struct door_session *session, const char *event, const char *why)
+{
+	struct door *door = session->door;
+	uint64_t second = loop_now_ns() / 1000000000u;
+
+	if (second != door->said_second)
+		door->said_now = 0;
+	door->said_second = second;
+	if (door->said_now++ >= LINES_PER_SECOND) {
+		door->unsaid++;
+		return;
+	}
+	LOG(LOG_WARN, event, why, F_I("pid", session->pid),
+		F_I("uid", session->uid),
+		F_S("app", session->app[0] != '\0' ? session->app : "-"),
+		F_I("unsaid", door->unsaid));
+	door->unsaid = 0;
+}
+
 void door_expel(struct door_session *session, const char *why)
 {
 	struct door *door = session->door;
@@ -152,8 +179,7 @@ void door_expel(struct door_session *session, const char *why)
 	if (session->is_over)
 		return;
 	door->stats.closed++;
-	LOG(LOG_WARN, "session.expelled", why, F_I("pid", session->pid),
-		F_I("uid", session->uid), F_S("app", session->app));
+	complain(session, "session.expelled", why);
 	mark_ended(session);
 	stop_serving(session);
 	session->next = door->over;
@@ -200,8 +226,8 @@ static void say_refused(const struct door_session *session,
 static void refuse(
 	struct door_session *session, enum wire_reason reason, const char *why)
 {
-	LOG(LOG_WARN, "session.refused", why, F_I("pid", session->pid),
-		F_I("uid", session->uid));
+	session->door->stats.refused++;
+	complain(session, "session.refused", why);
 	say_refused(session, reason, why);
 	stop_serving(session);
 	free_session(session);
@@ -512,6 +538,37 @@ static int watch_session(struct door_session *session)
 	return rc;
 }
 
+/* Is there no place, or does its process or its user take what others need? */
+static bool is_too_many(
+	const struct door_session *session, char ret_why[SHM_MESSAGE_BYTES])
+{
+	const struct door *door = session->door;
+	uint32_t most = door->config.max_sessions, kept = most / 8;
+	uint32_t of_process = 0, of_user = 0;
+
+	for (const struct door_session *other = door->sessions; other != NULL;
+		other = other->next) {
+		of_process += session->pid != 0 && other->pid == session->pid;
+		of_user += other->uid == session->uid;
+	}
+	if (door->stats.sessions > most)
+		(void)snprintf(ret_why, SHM_MESSAGE_BYTES,
+			"all %u sessions are taken; see max_sessions", most);
+	else if (of_process > PROCESS_MIN && of_process > most / 4)
+		(void)snprintf(ret_why, SHM_MESSAGE_BYTES,
+			"this process has %u sessions already, no more than a "
+			"quarter of max_sessions",
+			of_process - 1);
+	else if (door->stats.sessions > most - kept && of_user > kept)
+		(void)snprintf(ret_why, SHM_MESSAGE_BYTES,
+			"uid %u has %u sessions; the last %u are kept for "
+			"others, see max_sessions",
+			(unsigned int)session->uid, of_user - 1, kept);
+	else
+		return false;
+	return true;
+}
+
 static void admit_session(struct door *door, int socket)
 {
 	struct door_session *session = calloc(1, sizeof(*session));
@@ -537,10 +594,7 @@ static void admit_session(struct door *door, int socket)
 			"uid %u may not connect; see allow_uids and allow_gids",
 			(unsigned int)session->uid);
 		refuse(session, WIRE_NOT_ALLOWED, why);
-	} else if (door->stats.sessions > door->config.max_sessions) {
-		(void)snprintf(why, sizeof(why),
-			"all %u sessions are taken; see max_sessions",
-			door->config.max_sessions);
+	} else if (is_too_many(session, why)) {
 		refuse(session, WIRE_TOO_MANY_SESSIONS, why);
 	} else if (watch_session(session) < 0) {
 		refuse(session, WIRE_NO_MEMORY, "no memory for a session");

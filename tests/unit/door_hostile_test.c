@@ -623,6 +623,45 @@ static void too_many_sessions_are_refused(void)
 	rig_stop(rig);
 }
 
+static void a_crowd_leaves_room_for_others(void)
+{
+	/* One process takes at most 64 sessions, or a quarter; one user leaves
+	 * the last eighth to those that have less.  Who is refused hears why.
+	 */
+	static const struct {
+		uint32_t most, taken;
+		const char *why;
+	} cases[] = {{72, 63, "kept for others"}, {256, 64, "this process"},
+		{400, 100, "this process"}};
+	static int sockets[100];
+	struct rig *rig = rig_start();
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct raw_message message;
+		int socket;
+
+		rig->config.max_sessions = cases[i].most;
+		rig_restart(rig);
+		for (uint32_t n = 0; n < cases[i].taken; n++) {
+			sockets[n] = raw_connect(rig);
+			RIG_UNTIL(rig, rig_stats(rig).sessions == n + 1);
+		}
+		socket = raw_connect(rig);
+		RIG_UNTIL(rig, raw_is_readable(socket));
+		raw_receive(socket, &message);
+		CU_ASSERT_EQUAL(
+			message.as.refused.reason, WIRE_TOO_MANY_SESSIONS);
+		CU_ASSERT_PTR_NOT_NULL(
+			strstr(message.as.refused.text, cases[i].why));
+		CU_ASSERT_EQUAL(rig_stats(rig).refused, 1);
+		(void)close(socket);
+		for (uint32_t n = 0; n < cases[i].taken; n++)
+			(void)close(sockets[n]);
+		RIG_UNTIL(rig, rig_stats(rig).sessions == 0);
+	}
+	rig_stop(rig);
+}
+
 static void administration_is_answered(void)
 {
 	/* PING is answered without a session; an unknown verb is refused in
@@ -793,8 +832,8 @@ SUITE("door_hostile", T(a_slot_out_of_range), T(a_tail_too_far),
 	T(any_number_of_slots_is_cut), T(odd_messages_of_a_served_client),
 	T(descriptors_sent_along_are_closed),
 	T(a_descriptor_that_hangs_hangs_nobody), T(a_refusal_arrives),
-	T(too_many_sessions_are_refused), T(administration_is_answered),
-	T(nobody_is_forgotten_behind_sixteen),
+	T(too_many_sessions_are_refused), T(a_crowd_leaves_room_for_others),
+	T(administration_is_answered), T(nobody_is_forgotten_behind_sixteen),
 	T(a_flood_leaves_others_their_turn),
 	T(a_late_acknowledgement_frees_the_pages),
 	T(the_process_dies_and_its_socket_lives),
