@@ -12,11 +12,11 @@
  *     ----    -----   ----------
  *     same    same    none
  *     some    none    POLL_ADD
- *     other   some    POLL_REMOVE; a new generation; POLL_ADD
- *     none    some    POLL_REMOVE; a new generation
+ *     other   some    ASYNC_CANCEL; a new generation; POLL_ADD
+ *     none    some    ASYNC_CANCEL; a new generation
  *
  * A completion of an older generation finds nobody.  The kernel holds on to a
- * polled file until the POLL_REMOVE, that is until the next step.
+ * polled file until the ASYNC_CANCEL, that is until the next step.
  */
 #include "coordinator/loop/engine.h"
 
@@ -31,7 +31,7 @@ enum {
 	/* More than that overflow into the kernel's own list: slower, not lost
 	 * (IORING_FEAT_NODROP). */
 	COMPLETIONS = 2048,
-	NOBODY = 0, /* the tag of a POLL_REMOVE */
+	NOBODY = 0, /* the tag of an ASYNC_CANCEL */
 };
 
 struct uring_engine {
@@ -114,7 +114,10 @@ static void disarm(struct uring_engine *uring, uint32_t id)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
 
-	io_uring_prep_poll_remove(sqe, engine_tag(&uring->base, id));
+	/* Not POLL_REMOVE: it fails where news is on its way to us, and where
+	 * that turns out to be nothing, the poll would stay for ever, and with
+	 * it the file that we have closed. */
+	io_uring_prep_cancel64(sqe, engine_tag(&uring->base, id), 0);
 	io_uring_sqe_set_data64(sqe, NOBODY);
 	io_uring_sqe_set_flags(sqe, uring->remove_flags);
 	uring->base.slots[id].generation++;
@@ -325,7 +328,7 @@ int engine_io_uring_open(struct engine **ret_engine)
 	rc = try_ring(&uring->ring);
 	if (rc != 0)
 		goto close_ring;
-	/* Where the kernel can, a POLL_REMOVE that worked says nothing. */
+	/* Where the kernel can, a cancel that worked says nothing. */
 	if (uring->ring.features & IORING_FEAT_CQE_SKIP)
 		uring->remove_flags = IOSQE_CQE_SKIP_SUCCESS;
 	*ret_engine = &uring->base;
