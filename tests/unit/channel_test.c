@@ -589,6 +589,30 @@ static void an_event_loop_survives_a_restart(void)
 	stop();
 }
 
+static void an_unheard_bell_hides_no_restart(void)
+{
+	/* A bell that nobody took still lies in the socket when rgovd goes:
+	 * who waits without an event loop finds out as soon as ever. */
+	struct rgov_request request = request_for("x", "{}", 2);
+	struct rgov_reply reply = empty_reply();
+	struct rgov_ticket ticket;
+
+	start(4, 0);
+	request.flags = RGOV_RING;
+	CU_ASSERT_EQUAL(rgov_submit(gov, &request, &ticket), 0);
+	assert_ends(&ticket, RGOV_R_OK);
+	CU_ASSERT_FATAL(becomes_readable(rgov_fd(gov)));
+	ticket = submit("hold");
+	wait_for(&rig->submitted, 2);
+	rig_do(rig, rig_restart);
+	for (int look = 0; look < 20 && diagnose().reconnects == 0; look++)
+		CU_ASSERT_EQUAL(rgov_wait(gov, &ticket, 300, &reply), -EAGAIN);
+	CU_ASSERT_EQUAL(diagnose().reconnects, 1);
+	CU_ASSERT_EQUAL(rgov_cancel(gov, &ticket), 0);
+	assert_ends(&ticket, RGOV_R_CANCELLED);
+	stop();
+}
+
 /* ------------------------------------------------------------ restarts */
 
 static void *call_for_ever(void *argument)
@@ -766,6 +790,7 @@ SUITE("channel", T(bodies_come_back_as_they_were),
 	T(cancel_in_each_state), T(abandoned_slots_come_back),
 	T(one_of_two_waiters_gets_the_end), T(a_race_of_wait_and_abandon),
 	T(closing_with_requests_out), T(a_bell_rings_where_asked_for),
-	T(an_event_loop_survives_a_restart), T(calls_go_on_over_restarts),
+	T(an_event_loop_survives_a_restart),
+	T(an_unheard_bell_hides_no_restart), T(calls_go_on_over_restarts),
 	T(a_child_registers_anew), T(generations_wrap),
 	T(nobody_there_is_said_in_time), T(who_may_not_connect_is_told))
