@@ -142,6 +142,9 @@ $(UNIT_BINS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o \
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) $(sort $^) -o $@ $(COORD_LIBS) -lcunit
 
+# Both ends of the channel in one process get the same mapping of a file.
+$(BUILD)/tests/unit/one_mapping_test: LDFLAGS += -Wl,--wrap=mmap,--wrap=munmap
+
 $(TEST_BINS): $(BUILD)/tests/%: $(BUILD)/obj/tests/bin/%.o \
 		$(COORD_OBJS) $(CLIENT_OBJS)
 	$(call say,LINK,$@)
