@@ -700,6 +700,21 @@ void rgov_abandon(struct rgov *gov, const struct rgov_ticket *ticket)
 	handle_leave(gov, session);
 }
 
+/* Was rgovd restarted since?  This process may wait for nothing for a long
+ * time, and until then the permit would count.  An event loop sees it by
+ * itself. */
+static void bring_back(struct rgov *gov, struct session *session)
+{
+	bool is_watched;
+
+	(void)pthread_mutex_lock(&gov->lock);
+	is_watched = gov->told_fd >= 0;
+	(void)pthread_mutex_unlock(&gov->lock);
+	if (!is_watched && handle_is_cut_off(gov, session))
+		(void)handle_reconnect(
+			gov, session, clock_now_ns() + RECONNECT_TRY_NS);
+}
+
 int rgov_settle(struct rgov *gov, const struct rgov_ticket *ticket,
 	enum rgov_settlement how, int64_t input_tokens, int64_t output_tokens)
 {
@@ -710,6 +725,8 @@ int rgov_settle(struct rgov *gov, const struct rgov_ticket *ticket,
 		return rc;
 	rc = settle_in(gov, session, ticket, (enum shm_settlement)how,
 		input_tokens, output_tokens);
+	if (rc == 0)
+		bring_back(gov, session);
 	handle_leave(gov, session);
 	return rc == 0 ? 0
 		       : fail(rc, "this ticket is not a permit that is held");

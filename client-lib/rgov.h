@@ -209,8 +209,9 @@ RGOV_PUBLIC int rgov_permit(struct rgov *gov,
 	const struct rgov_request *request, struct rgov_ticket *ret_ticket,
 	struct rgov_reply *ret_reply);
 
-/* Gives the permit back with what was used (-1: not known).  Never blocks;
- * while rgovd is away it takes effect when the process next waits for
+/* Gives the permit back with what was used (-1: not known).  Never blocks,
+ * except where rgovd has gone: then it looks for a successor, for about 20 ms.
+ * While there is none it takes effect when the process next waits for
  * something. -ESTALE: not a permit of this process. */
 RGOV_PUBLIC int rgov_settle(struct rgov *gov, const struct rgov_ticket *ticket,
 	enum rgov_settlement how, int64_t input_tokens, int64_t output_tokens);

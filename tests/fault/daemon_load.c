@@ -55,13 +55,14 @@ static void say(const char *line)
 		exit(EX_IOERR);
 }
 
+/* NULL: it has had its answer meanwhile. */
 static struct ask *find_ask(long id)
 {
 	for (int i = 0; i < ASKS_MAX; i++) {
 		if (asks[i].id == id)
 			return &asks[i];
 	}
-	errx(EX_DATAERR, "no request %ld", id);
+	return NULL;
 }
 
 /* ------------------------------------------------------------ requests */
@@ -177,6 +178,8 @@ static struct ask *new_ask(const struct ask *from)
 
 	(void)pthread_mutex_lock(&lock);
 	ask = find_ask(0);
+	if (ask == NULL)
+		errx(EX_DATAERR, "more than %d requests", ASKS_MAX);
 	*ask = *from;
 	(void)pthread_mutex_unlock(&lock);
 	return ask;
@@ -215,7 +218,8 @@ static bool take_cancel(const char *line)
 		return false;
 	(void)pthread_mutex_lock(&lock);
 	ask = find_ask(id);
-	(void)rgov_cancel(gov, &ask->ticket);
+	if (ask != NULL)
+		(void)rgov_cancel(gov, &ask->ticket);
 	(void)pthread_mutex_unlock(&lock);
 	return true;
 }
@@ -231,6 +235,8 @@ static bool take_settle(const char *line)
 		return false;
 	(void)pthread_mutex_lock(&lock);
 	ask = find_ask(id);
+	if (ask == NULL)
+		errx(EX_DATAERR, "no permit %ld", id);
 	rc = rgov_settle(gov, &ask->ticket, RGOV_SETTLE_OK, input, output);
 	ask->id = 0;
 	(void)pthread_mutex_unlock(&lock);
