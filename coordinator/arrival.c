@@ -318,11 +318,10 @@ static int64_t believable_tokens(int64_t tokens)
 	return tokens > SETTLED_TOKENS_MAX ? SETTLED_TOKENS_MAX : tokens;
 }
 
-static void on_settled(void *owner, struct door_slot *slot,
-	const struct door_settlement *settlement)
+static void settle(
+	struct request *request, const struct door_settlement *settlement)
 {
-	struct governor *governor = owner;
-	struct request *request = slot->request;
+	struct governor *governor = request->governor;
 	struct policy_usage usage = {
 		believable_tokens(settlement->input_tokens),
 		believable_tokens(settlement->output_tokens), -1, -1};
@@ -348,6 +347,23 @@ static void on_settled(void *owner, struct door_slot *slot,
 	permit_finish(request, outcome,
 		outcome == POLICY_DONE || outcome == POLICY_LOST ? &usage
 								 : NULL);
+}
+
+static void on_settled(void *owner, struct door_slot *slot,
+	const struct door_settlement *settlement)
+{
+	(void)owner;
+	settle(slot->request, settlement);
+}
+
+/* While nobody listened; what is not known was ended by its predecessor. */
+static void on_overtaken(void *owner, const struct door_slot *slot,
+	const struct door_settlement *settlement)
+{
+	struct request *request = ghost_of(owner, slot);
+
+	if (request != NULL)
+		settle(request, settlement);
 }
 
 static void on_reattached(void *owner, const uint8_t session_id[16])
@@ -391,6 +407,7 @@ const struct door_handlers *governor_handlers(void)
 		.submitted = on_submitted,
 		.cancelled = on_cancelled,
 		.settled = on_settled,
+		.overtaken = on_overtaken,
 		.orphaned = on_orphaned,
 		.reattached = on_reattached,
 		.lets_in = on_lets_in,

@@ -112,14 +112,19 @@ void permit_end(struct request *request);
 void permit_finish(struct request *request, enum policy_outcome outcome,
 	const struct policy_usage *usage);
 /* A permit of a predecessor, found on its board: counts until its session is
- * back, its process dies, or it expires. */
+ * back, its process dies, or it expires.  reserved: of the tokens that were
+ * restored; negative: its lane's were not. */
 void ghost_add(struct governor *governor, const struct board_live *record,
-	uint64_t now_ns);
+	const char *model_id, int64_t reserved, uint64_t now_ns);
 /* The session is back, and is about to say what it holds. */
 void ghosts_return(struct governor *governor, const uint8_t session_id[16]);
 /* The permit that this request, which came back with its slot, stands for: the
  * caller's, with the slot, and no ghost any more.  NULL: it is not known. */
 struct request *ghost_take(const struct request *request);
+/* The session is back, and the slot that held a permit is in its next request
+ * already: the permit of that generation; NULL: it is not known. */
+struct request *ghost_of(
+	struct governor *governor, const struct door_slot *slot);
 /* What a returned session did not name was given back while nobody listened:
  * settled at its reservation.  Once a session's slots have been looked at. */
 void ghosts_end_returned(struct governor *governor);
@@ -131,6 +136,8 @@ void ghosts_free(struct governor *governor);
 void show_config(struct governor *governor);
 /* The host's gauges: running, queued, starts. */
 void show_host(struct governor *governor, uint64_t now_ns);
+/* All lanes as they are now. */
+void show_lanes(struct governor *governor, uint64_t now_ns);
 /* Lanes and users change: publish them soon. */
 void show_soon(struct governor *governor);
 /* Once a second: heartbeat, own memory, counters of the parts. */
@@ -140,7 +147,8 @@ void show_request(struct request *request, enum board_live_state state);
 void show_request_gone(struct request *request);
 /* Who holds the permit of a ghost, as its predecessor's record said. */
 void show_ghost(struct request *request, const struct board_live *record);
-/* Records a start before its first byte, and moves it; B3. */
+/* Records a start and what it reserves before its first byte, and moves it; B3.
+ */
 void show_start(struct request *request, uint64_t now_ns);
 void show_moved_start(struct request *request, uint64_t now_ns);
 /* A start of a predecessor. */

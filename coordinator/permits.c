@@ -188,8 +188,8 @@ static bool watch_holder(struct ghost *ghost, const struct board_live *record)
 	return true;
 }
 
-static struct request *request_of_record(
-	struct governor *governor, const struct board_live *record)
+static struct request *request_of_record(struct governor *governor,
+	const struct board_live *record, const char *model_id)
 {
 	char peer[DOOR_PEER_BYTES];
 	struct door_submission submission = {
@@ -198,7 +198,7 @@ static struct request *request_of_record(
 			record->class <= SHM_BATCH ? record->class : SHM_NORMAL,
 		.deadline_ns = record->deadline_ns,
 		.input_tokens = record->tokens,
-		.model_id = record->model,
+		.model_id = model_id,
 		.headers = "",
 		.user = record->user,
 		.app = record->app,
@@ -210,14 +210,14 @@ static struct request *request_of_record(
 }
 
 void ghost_add(struct governor *governor, const struct board_live *record,
-	uint64_t now_ns)
+	const char *model_id, int64_t reserved, uint64_t now_ns)
 {
 	struct ghost *ghost = calloc(1, sizeof(*ghost));
-	struct request *request = request_of_record(governor, record);
+	struct request *request = request_of_record(governor, record, model_id);
 
 	if (ghost == NULL || request == NULL ||
-		policy_restore_held(
-			governor->policy, &request->policy, now_ns) < 0) {
+		policy_restore_held(governor->policy, &request->policy,
+			reserved, record->started_ns, now_ns) < 0) {
 		LOG(LOG_ERROR, "permit.lost", "no memory to restore a permit",
 			F_S("user", record->user));
 		if (request != NULL)
@@ -260,31 +260,48 @@ void ghosts_return(struct governor *governor, const uint8_t session_id[16])
 	}
 }
 
-/* A model id that was cut on the board is another one's: that is not it. */
-static bool stands_for(const struct ghost *ghost, const struct request *request)
+static struct ghost *find_ghost(
+	struct governor *governor, const struct door_slot *slot)
 {
-	return ghost->is_back && ghost->slot == request->slot->index &&
-	       ghost->generation == request->slot->generation &&
-	       strcmp(ghost->request->user, request->user) == 0 &&
-	       strcmp(request_model_id(ghost->request),
-		       request_model_id(request)) == 0;
+	struct door_client client;
+	struct ghost *ghost;
+
+	door_identify(slot->session, &client);
+	DL_FOREACH (governor->ghosts, ghost) {
+		if (ghost->is_back && ghost->slot == slot->index &&
+			ghost->generation == slot->generation &&
+			memcmp(ghost->session_id, client.session_id,
+				sizeof(ghost->session_id)) == 0)
+			break;
+	}
+	return ghost;
+}
+
+struct request *ghost_of(
+	struct governor *governor, const struct door_slot *slot)
+{
+	struct ghost *ghost = find_ghost(governor, slot);
+
+	return ghost ? ghost->request : NULL;
+}
+
+/* The client could have written another descriptor over it.  A model id that
+ * was cut on the board is compared as far as it goes. */
+static bool stands_for(const struct request *held, const struct request *other)
+{
+	enum { SHOWN = sizeof(((struct board_live *)0)->model) - 1 };
+
+	return strcmp(held->user, other->user) == 0 &&
+	       strncmp(request_model_id(held), request_model_id(other),
+		       SHOWN) == 0;
 }
 
 struct request *ghost_take(const struct request *request)
 {
-	struct governor *governor = request->governor;
-	struct door_client client;
+	struct ghost *ghost = find_ghost(request->governor, request->slot);
 	struct request *held;
-	struct ghost *ghost;
 
-	door_identify(request->slot->session, &client);
-	DL_FOREACH (governor->ghosts, ghost) {
-		if (memcmp(ghost->session_id, client.session_id,
-			    sizeof(ghost->session_id)) == 0 &&
-			stands_for(ghost, request))
-			break;
-	}
-	if (ghost == NULL)
+	if (ghost == NULL || !stands_for(ghost->request, request))
 		return NULL;
 	held = ghost->request;
 	free_ghost(ghost);

@@ -20,12 +20,18 @@ static const char *lane_name(const struct board *board, uint32_t index)
 	return name[0] != '\0' ? name : "default";
 }
 
+/* As far as a window looks back. */
+static uint64_t window_ns(const struct governor *governor)
+{
+	return governor->config->policy.minute_ns +
+	       governor->config->policy.guard_ns;
+}
+
 static int restore_starts(
 	struct governor *governor, const struct board *old, uint64_t now_ns)
 {
-	uint64_t window_ns = governor->config->policy.minute_ns +
-			     governor->config->policy.guard_ns;
-	uint64_t from_ns = now_ns > window_ns ? now_ns - window_ns : 0;
+	uint64_t span_ns = window_ns(governor);
+	uint64_t from_ns = now_ns > span_ns ? now_ns - span_ns : 0;
 	uint64_t first = load_acquire(old->header.starts); /* B3 */
 	int n = 0;
 
@@ -50,17 +56,27 @@ static int restore_starts(
 	return n;
 }
 
+static bool has_tokens(const struct board_lane *lane)
+{
+	return lane->tokens_limit != 0 || lane->tokens_day_limit != 0;
+}
+
 static int restore_lanes(
 	struct governor *governor, const struct board *old, uint64_t now_ns)
 {
 	for (uint32_t i = 0; i < SHM_BOARD_LANES; i++) {
 		struct board_lane lane;
 
-		if (old->lanes[i].name[0] == '\0')
-			continue;
-		if (!board_read_record(&old->lanes[i], sizeof(lane), &lane))
-			return -EPROTO;
-		if (lane.tokens_limit == 0 && lane.tokens_day_limit == 0)
+		if (!board_read_record(&old->lanes[i], sizeof(lane), &lane)) {
+			/* Torn by a death inside, so nobody writes any more:
+			 * its bucket is empty. */
+			memcpy(&lane, (const void *)&old->lanes[i],
+				sizeof(lane));
+			lane.tokens_available = 0;
+			lane.as_of_ns = now_ns;
+		}
+		lane.name[sizeof(lane.name) - 1] = '\0';
+		if (lane.name[0] == '\0' || !has_tokens(&lane))
 			continue;
 		if (policy_restore_tokens(governor->policy, lane.name,
 			    lane.tokens_available, lane.tokens_used_today,
@@ -75,6 +91,29 @@ static void close_texts(struct board_live *record)
 	record->user[sizeof(record->user) - 1] = '\0';
 	record->app[sizeof(record->app) - 1] = '\0';
 	record->model[sizeof(record->model) - 1] = '\0';
+}
+
+/* The id where the record of its lane has it whole. */
+static const char *model_id_of(
+	const struct board_live *record, const struct board_lane *lane)
+{
+	size_t shown = sizeof(record->model) - 1;
+
+	return strlen(record->model) == shown &&
+			       strncmp(record->model, lane->name, shown) == 0
+		       ? lane->name
+		       : record->model;
+}
+
+static void restore_permit(struct governor *governor, const struct board *old,
+	struct board_live *record, uint64_t now_ns)
+{
+	const struct board_lane *lane =
+		&old->lanes[record->lane % SHM_BOARD_LANES];
+	bool is_charged = has_tokens(lane) && record->reserved < INT64_MAX;
+
+	ghost_add(governor, record, model_id_of(record, lane),
+		is_charged ? (int64_t)record->reserved : -1, now_ns);
 }
 
 static int restore_permits(
@@ -95,35 +134,59 @@ static int restore_permits(
 		close_texts(&record);
 		if (record.user[0] == '\0' || record.model[0] == '\0')
 			continue;
-		ghost_add(governor, &record, now_ns);
+		restore_permit(governor, old, &record, now_ns);
 		n++;
 	}
 	return n;
+}
+
+/* Every window counts as full from then on, and a successor must know. */
+static void restore_full(
+	struct governor *governor, uint64_t from_ns, uint64_t now_ns)
+{
+	governor->board.board->header.full_until_ns =
+		(from_ns < now_ns ? from_ns : now_ns) + window_ns(governor);
+	policy_restore_full(governor->policy, from_ns, now_ns);
+}
+
+static int restore_all(struct governor *governor, const struct board *old,
+	int *ret_permits, uint64_t now_ns)
+{
+	uint64_t until_ns = old->header.full_until_ns;
+	int starts, rc;
+
+	/* First: what is known to have been spent since is known better. */
+	if (until_ns > now_ns)
+		restore_full(governor, until_ns - window_ns(governor), now_ns);
+	starts = restore_starts(governor, old, now_ns);
+	rc = starts < 0 ? starts : restore_lanes(governor, old, now_ns);
+	*ret_permits = restore_permits(governor, old, now_ns);
+	/* On the new board too: we may die before anything else is shown. */
+	show_lanes(governor, now_ns);
+	return rc < 0 ? rc : starts;
 }
 
 int restore_from_board(struct governor *governor, uint64_t now_ns)
 {
 	const struct board *old;
 	int rc = board_open_old(governor->board.name, &old);
-	int starts = 0, permits = 0;
+	int permits = 0;
 
 	if (rc == -ENOENT)
 		return rc; /* the first of this boot: empty windows */
 	if (rc == 0) {
-		starts = restore_starts(governor, old, now_ns);
-		rc = starts < 0 ? starts : restore_lanes(governor, old, now_ns);
-		permits = restore_permits(governor, old, now_ns);
+		rc = restore_all(governor, old, &permits, now_ns);
 		board_close(old);
 	}
 	if (rc < 0) {
 		/* It is there and cannot be believed: never under-count. */
-		policy_restore_full(governor->policy, now_ns);
+		restore_full(governor, now_ns, now_ns);
 		LOG(LOG_WARN, "board.unreadable",
 			"the predecessor's board is of no use: every window "
 			"counts as full");
 		return rc;
 	}
 	LOG(LOG_INFO, "board.restored", "took over the predecessor's state",
-		F_I("starts", starts), F_I("permits", permits));
-	return starts;
+		F_I("starts", rc), F_I("permits", permits));
+	return rc;
 }

@@ -104,6 +104,17 @@ static uint32_t lane_record(
 	return governor->last_lane = found;
 }
 
+static void put_tokens(struct board_lane *lane,
+	const struct policy_lane_view *view, uint64_t now_ns)
+{
+	board_put(lane->tokens_available, view->tokens_available);
+	board_put(lane->tokens_limit, view->tokens_limit);
+	board_put(lane->tokens_reserved, view->tokens_reserved);
+	board_put(lane->tokens_used_today, view->tokens_used_today);
+	board_put(lane->tokens_day_limit, view->tokens_day_limit);
+	board_put(lane->as_of_ns, now_ns);
+}
+
 static bool show_lane(const struct policy_lane_view *view, void *argument)
 {
 	struct governor *governor = argument;
@@ -128,21 +139,21 @@ static bool show_lane(const struct policy_lane_view *view, void *argument)
 	board_put(lane->starts_limit, view->starts_limit);
 	board_put(lane->retry_budget_left, view->retry_budget_left);
 	board_put(lane->gate_open, view->gate_open);
-	board_put(lane->tokens_available, view->tokens_available);
-	board_put(lane->tokens_limit, view->tokens_limit);
-	board_put(lane->tokens_reserved, view->tokens_reserved);
-	board_put(lane->tokens_used_today, view->tokens_used_today);
-	board_put(lane->tokens_day_limit, view->tokens_day_limit);
+	put_tokens(lane, view, now);
 	board_put(lane->admitted, view->admitted);
 	board_put(lane->done, view->done);
 	board_put(lane->throttled, view->throttled);
 	board_put(lane->lost, view->lost);
 	board_put(lane->retries, view->retries);
 	board_put(lane->gate_opens_ns, view->gate_opens_ns);
-	board_put(lane->as_of_ns, now);
 	board_text(lane->pattern, sizeof(lane->pattern), view->pattern);
 	board_end(&lane->sequence);
 	return true;
+}
+
+void show_lanes(struct governor *governor, uint64_t now_ns)
+{
+	policy_each_lane(governor->policy, now_ns, show_lane, governor);
 }
 
 /* ------------------------------------------------------------ users */
@@ -213,7 +224,7 @@ static void publish(struct governor *governor, uint64_t now_ns)
 	if (governor->is_leaving)
 		return;
 	governor->is_fading = false;
-	policy_each_lane(governor->policy, now_ns, show_lane, governor);
+	show_lanes(governor, now_ns);
 	governor->n_users_shown = 0;
 	policy_each_user(governor->policy, now_ns, show_user, governor);
 	clear_users_from(governor, governor->n_users_shown);
@@ -323,6 +334,16 @@ static void fill_record(struct board_live *live, const struct request *request)
 		put_client(live, request->slot->session);
 }
 
+/* What a successor needs to know of a permit beside. */
+static void put_permit(struct board_live *live, const struct request *request)
+{
+	uint32_t lane = lane_record(request->governor,
+		policy_lane_name(request->policy.lane), request->last_start_ns);
+
+	board_put(live->lane, lane);
+	board_put(live->reserved, policy_reserved(&request->policy));
+}
+
 void show_request(struct request *request, enum board_live_state state)
 {
 	struct governor *governor = request->governor;
@@ -339,6 +360,8 @@ void show_request(struct request *request, enum board_live_state state)
 	board_put(live->attempts, request->calls);
 	board_put(live->started_ns, request->last_start_ns);
 	board_put(live->expires_ns, request->expires_ns);
+	if (state == BOARD_LIVE_PERMIT)
+		put_permit(live, request);
 	board_end(&live->sequence);
 }
 
@@ -398,10 +421,34 @@ static uint64_t add_start(struct governor *governor, const char *lane_name,
 	return board_add_start(&governor->board, lane, started_ns);
 }
 
+/* What is reserved by now: a successor must not find a fuller bucket.  What
+ * comes back is shown later, with the rest of the lane. */
+static void show_tokens(struct request *request, uint64_t now_ns)
+{
+	struct governor *governor = request->governor;
+	struct policy_lane_view view;
+	struct board_lane *lane;
+	uint32_t index;
+
+	policy_view_lane(request->policy.lane, now_ns, &view);
+	if (view.tokens_limit == 0 && view.tokens_day_limit == 0)
+		return;
+	index = lane_record(governor, view.name, now_ns);
+	if (index == LANE_OTHERS)
+		return;
+	governor->lane_used_ns[index] = now_ns;
+	lane = &governor->board.board->lanes[index];
+	board_begin(&lane->sequence);
+	put_tokens(lane, &view, now_ns);
+	board_end(&lane->sequence);
+}
+
 void show_start(struct request *request, uint64_t now_ns)
 {
 	struct governor *governor = request->governor;
 
+	if (!governor->is_leaving)
+		show_tokens(request, now_ns);
 	request->start_position = NO_START;
 	if (is_recorded(request) && !governor->is_leaving)
 		request->start_position = add_start(governor,

@@ -63,7 +63,9 @@ struct board_header {
 	char preset[32];
 	uint64_t quota_window_ns; /* 60 s, less against a simulator */
 	uint64_t guard_ns;
-	uint64_t zero1[4];
+	uint64_t full_until_ns; /* what was before is not known: every window
+				 * counts as full until then; 0: it is */
+	uint64_t zero1[3];
 
 	/* Change while it runs. */
 	_Alignas(SHM_LINE) _Atomic uint64_t
@@ -109,11 +111,11 @@ struct board_lane {
 	uint64_t as_of_ns; /* when all this was so */
 	uint64_t admitted, done, throttled, lost, retries;
 	uint64_t gate_opens_ns;
-	char name[128]; /* the model id; a longer one is cut */
+	char name[SHM_MODEL_BYTES + SHM_LINE]; /* the model id, whole */
 	char pattern[64];
 	uint64_t zero1[3];
 };
-static_assert(sizeof(struct board_lane) == 6 * SHM_LINE, "lane is ABI");
+static_assert(sizeof(struct board_lane) == 37 * SHM_LINE, "lane is ABI");
 
 struct board_user {
 	_Alignas(SHM_LINE) _Atomic uint32_t sequence; /* B2; 0: never used */
@@ -166,8 +168,10 @@ struct board_live {
 	uint32_t uid; /* of the client */
 	char user[SHM_USER_BYTES];
 	char app[SHM_APP_BYTES];
-	char model[128]; /* a longer one is cut */
-	uint64_t zero2[2];
+	char model[128];   /* a longer one is cut */
+	uint64_t reserved; /* by a permit, of its lane's tokens_available */
+	uint32_t lane;     /* of a permit: which one of lanes[] */
+	uint32_t zero1;
 };
 static_assert(sizeof(struct board_live) == 6 * SHM_LINE, "live is ABI");
 
@@ -221,7 +225,7 @@ void board_close(const struct board *board);
 /*
  * Copies one record that a sequence lock guards; `record` points at its
  * sequence.  False after a bounded number of tries: rgovd writes it all the
- * time, or died inside; *ret_copy may then be torn.
+ * time, or died inside; *ret_copy then says nothing.
  */
 bool board_read_record(const void *record, size_t bytes, void *ret_copy);
 

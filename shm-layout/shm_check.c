@@ -379,6 +379,7 @@ static void check_live_record(
 			index);
 	if (live->class > SHM_BATCH || live->kind > SHM_PERMIT ||
 		live->operation > SHM_CONVERSE || live->slot >= SHM_SLOTS_MAX ||
+		live->lane >= SHM_BOARD_LANES ||
 		live->generation > SHM_GENERATION_MASK)
 		find(walk, WHOLE, "live %u: a value out of range", index);
 	if (live->state == BOARD_LIVE_PERMIT && live->expires_ns == 0)

@@ -75,6 +75,10 @@ struct door_handlers {
 	/* A permit came back; the handler calls door_release(). */
 	void (*settled)(void *owner, struct door_slot *slot,
 		const struct door_settlement *settlement);
+	/* A permit of a predecessor came back while nobody listened, and its
+	 * slot is in its next request already: no handler has it. */
+	void (*overtaken)(void *owner, const struct door_slot *slot,
+		const struct door_settlement *settlement);
 	/* Its client died: the slot is gone when this returns. */
 	void (*orphaned)(void *owner, struct door_slot *slot);
 	/* A session of a predecessor is back; before its slots are looked at.

@@ -326,6 +326,14 @@ int ring_take(struct door_session *session)
 
 /* ------------------------------------------------------------ recovery */
 
+static void tell_overtaken(const struct door_slot *slot)
+{
+	struct door *door = slot->session->door;
+	struct door_settlement settlement = copy_settlement(slot);
+
+	door->handlers.overtaken(door->owner, slot, &settlement);
+}
+
 /* One slot of a predecessor's session.  Its state is what the predecessor last
  * published: ours alone to write, but a hostile client may bring forged files.
  * 0; -EPROTO with words, -ENOMEM.
@@ -347,7 +355,8 @@ static int recover_slot(
 	if (ours != 0 && session_prepare_slot(session, index) != 0)
 		return -ENOMEM;
 	if (shm_generation(word) != slot->generation) {
-		/* Whatever permit was out is settled by what follows it. */
+		if (slot->state == SHM_GRANTED)
+			tell_overtaken(slot);
 		accept_new(slot, word);
 	} else if (slot->state != SHM_DONE) {
 		if (shm_low(word) == SHM_CANCEL)

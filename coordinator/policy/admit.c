@@ -132,7 +132,7 @@ struct policy_request *policy_admit(
 		*ret_next_ns = now_ns + NO_MEMORY_NS;
 		return NULL;
 	}
-	place_run(policy, request, false, now_ns);
+	place_run(policy, request, now_ns);
 	rotate(policy, request->lane);
 	*ret_next_ns = now_ns;
 	return request;

@@ -74,9 +74,13 @@ void place_forget(struct policy *policy, struct policy_request *request);
 /* Out of the order or the backoff, for good (NEW). */
 void place_drop(struct policy *policy, struct policy_request *request);
 /* -> RUNNING, charging every limit whatever it says; the windows with a pending
- * start, or not at all where its start is in them already. */
-void place_run(struct policy *policy, struct policy_request *request,
-	bool is_in_windows, uint64_t now_ns);
+ * start. */
+void place_run(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns);
+/* The same for one that is in the windows already; its tokens are charged where
+ * `reserved` is negative, else they were, that many. */
+void place_hold(struct policy *policy, struct policy_request *request,
+	int64_t reserved, uint64_t started_ns, uint64_t now_ns);
 /* RUNNING -> nowhere: gives the in-flight places back, settles the tokens at
  * `used` and the fairness account at `cost`; the caller decides the state. */
 void place_stop(struct policy *policy, struct policy_request *request,

@@ -223,6 +223,11 @@ uint64_t lane_used(const struct policy_lane *lane,
 		       times(output, burndown(lane)));
 }
 
+uint64_t policy_reserved(const struct policy_request *request)
+{
+	return request->p.reserved_tokens;
+}
+
 const char *policy_lane_name(const struct policy_lane *lane)
 {
 	return lane->name;

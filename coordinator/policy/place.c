@@ -89,8 +89,23 @@ static void count_running(struct policy *policy, struct policy_request *request)
 	request->user_entry->admitted++;
 }
 
-void place_run(struct policy *policy, struct policy_request *request,
-	bool is_in_windows, uint64_t now_ns)
+static void run(struct policy *policy, struct policy_request *request,
+	uint64_t tokens, uint64_t now_ns)
+{
+	struct policy_lane *lane = request->lane;
+
+	order_start(request, tokens > 0 ? tokens : 1);
+	request->p.reserved_tokens = tokens;
+	gate_pass(&lane->gate, request);
+	request->state = POLICY_RUNNING;
+	request->attempts++;
+	request->admitted_ns = now_ns;
+	count_running(policy, request);
+	user_touch(policy, request->user_entry, now_ns);
+}
+
+void place_run(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns)
 {
 	struct policy_lane *lane = request->lane;
 	uint64_t tokens = lane_reservation(lane, request);
@@ -100,22 +115,33 @@ void place_run(struct policy *policy, struct policy_request *request,
 		lane->queued--;
 		uncount_waiting(policy, request);
 	}
-	order_start(request, tokens > 0 ? tokens : 1);
-	if (!is_in_windows) {
-		window_hold(&policy->window);
-		window_hold(&lane->window);
-	}
+	window_hold(&policy->window);
+	window_hold(&lane->window);
 	tokens_reserve(&lane->tokens, tokens, now_ns);
-	request->p.reserved_tokens = tokens;
 	request->p.day = lane->tokens.day;
-	request->p.flags = is_in_windows ? POLICY_STARTED : 0;
-	request->p.started_ns = is_in_windows ? now_ns : 0;
-	gate_pass(&lane->gate, request);
-	request->state = POLICY_RUNNING;
-	request->attempts++;
-	request->admitted_ns = now_ns;
-	count_running(policy, request);
-	user_touch(policy, request->user_entry, now_ns);
+	request->p.flags = 0;
+	request->p.started_ns = 0;
+	run(policy, request, tokens, now_ns);
+}
+
+void place_hold(struct policy *policy, struct policy_request *request,
+	int64_t reserved, uint64_t started_ns, uint64_t now_ns)
+{
+	struct tokens *bucket = &request->lane->tokens;
+	uint64_t tokens = reserved < 0
+				  ? lane_reservation(request->lane, request)
+				  : (uint64_t)reserved;
+
+	request->p.day = started_ns / TOKENS_DAY_NS;
+	if (reserved < 0) {
+		tokens_reserve(bucket, tokens, now_ns);
+		request->p.day = bucket->day;
+	} else {
+		tokens_adopt(bucket, tokens);
+	}
+	request->p.flags = POLICY_STARTED;
+	request->p.started_ns = now_ns;
+	run(policy, request, tokens, now_ns);
 }
 
 /* Smoothed over about eight requests. */

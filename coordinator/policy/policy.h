@@ -257,9 +257,11 @@ int policy_restore_tokens(struct policy *policy, const char *model_id,
 	int64_t available, int64_t used_today, uint64_t at_ns, uint64_t now_ns);
 
 /* The state was there but could not be read: every window that has a limit
- * counts as full from now_ns on, every token bucket as empty, also those of
- * lanes still to come. */
-void policy_restore_full(struct policy *policy, uint64_t now_ns);
+ * counts as full from from_ns on (not after now_ns), every token bucket as
+ * empty then, also those of lanes still to come.  What is known better is
+ * restored afterwards. */
+void policy_restore_full(
+	struct policy *policy, uint64_t from_ns, uint64_t now_ns);
 
 /*
  * A request that was running when the last rgovd died: RUNNING at once, charged
@@ -269,10 +271,15 @@ void policy_restore_full(struct policy *policy, uint64_t now_ns);
 int policy_restore_running(
 	struct policy *policy, struct policy_request *request, uint64_t now_ns);
 
-/* The same where its start is among those of policy_restore_start(): it is not
- * stamped a second time. */
-int policy_restore_held(
-	struct policy *policy, struct policy_request *request, uint64_t now_ns);
+/* The same where its start, at started_ns, is among those of
+ * policy_restore_start(): it is not stamped a second time.  `reserved`: the
+ * tokens that it holds of those that policy_restore_tokens() restored;
+ * negative: they were not, so they are charged. */
+int policy_restore_held(struct policy *policy, struct policy_request *request,
+	int64_t reserved, uint64_t started_ns, uint64_t now_ns);
+
+/* The tokens that a running request holds. */
+uint64_t policy_reserved(const struct policy_request *request);
 
 /* ------------------------------------------------------------ to look at */
 
@@ -312,6 +319,8 @@ struct policy_host_view {
 
 void policy_view_host(const struct policy *policy, uint64_t now_ns,
 	struct policy_host_view *ret_view);
+void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
+	struct policy_lane_view *ret_view);
 /* Calls see() for each until it returns false; views live during the call. */
 void policy_each_lane(const struct policy *policy, uint64_t now_ns,
 	bool (*see)(const struct policy_lane_view *view, void *arg), void *arg);

@@ -39,9 +39,10 @@ static void fill(const struct policy *policy, struct policy_lane *lane)
 		policy->full_from_ns, policy->full_from_ns);
 }
 
-void policy_restore_full(struct policy *policy, uint64_t now_ns)
+void policy_restore_full(
+	struct policy *policy, uint64_t from_ns, uint64_t now_ns)
 {
-	policy->full_from_ns = policy_clock(policy, now_ns);
+	policy->full_from_ns = earlier(from_ns, policy_clock(policy, now_ns));
 	policy->full_until_ns = policy->full_from_ns + policy->window.span_ns;
 	policy->window.full_until_ns = policy->full_until_ns;
 	fill(policy, policy->fallback);
@@ -60,17 +61,17 @@ int policy_restore_running(
 		place_forget(policy, request);
 		return -ENOMEM;
 	}
-	place_run(policy, request, false, now_ns);
+	place_run(policy, request, now_ns);
 	policy_started(policy, request, now_ns);
 	return 0;
 }
 
-int policy_restore_held(
-	struct policy *policy, struct policy_request *request, uint64_t now_ns)
+int policy_restore_held(struct policy *policy, struct policy_request *request,
+	int64_t reserved, uint64_t started_ns, uint64_t now_ns)
 {
 	now_ns = policy_clock(policy, now_ns);
 	if (place_adopt(policy, request, now_ns) != 0)
 		return -ENOMEM;
-	place_run(policy, request, true, now_ns);
+	place_hold(policy, request, reserved, started_ns, now_ns);
 	return 0;
 }

@@ -145,6 +145,11 @@ void tokens_restore(struct tokens *tokens, int64_t level, int64_t day_used,
 	turn_day(tokens, now_ns);
 }
 
+void tokens_adopt(struct tokens *tokens, uint64_t amount)
+{
+	tokens->reserved += amount;
+}
+
 int64_t tokens_available(const struct tokens *tokens, uint64_t now_ns)
 {
 	struct tokens copy = *tokens;

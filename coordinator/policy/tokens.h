@@ -41,6 +41,9 @@ void tokens_reserve(struct tokens *tokens, uint64_t amount, uint64_t now_ns);
 void tokens_settle(struct tokens *tokens, uint64_t amount, uint64_t used,
 	uint64_t day, uint64_t now_ns);
 
+/* A reservation that is part of what tokens_restore() restored. */
+void tokens_adopt(struct tokens *tokens, uint64_t amount);
+
 /* What the bucket held at at_ns (not after now_ns), and the day's total then.
  */
 void tokens_restore(struct tokens *tokens, int64_t level, int64_t day_used,

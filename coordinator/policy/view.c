@@ -23,10 +23,10 @@ void policy_view_host(const struct policy *policy, uint64_t now_ns,
 	};
 }
 
-static struct policy_lane_view view_lane(
-	const struct policy_lane *lane, uint64_t now_ns)
+void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
+	struct policy_lane_view *ret_view)
 {
-	return (struct policy_lane_view){
+	*ret_view = (struct policy_lane_view){
 		.name = lane->name,
 		.pattern = lane->model ? lane->model->pattern : "",
 		.running = lane->running,
@@ -56,8 +56,9 @@ static struct policy_lane_view view_lane(
 static bool show_lane(const struct policy_lane *lane, uint64_t now_ns,
 	bool (*see)(const struct policy_lane_view *view, void *arg), void *arg)
 {
-	struct policy_lane_view view = view_lane(lane, now_ns);
+	struct policy_lane_view view;
 
+	policy_view_lane(lane, now_ns, &view);
 	return see(&view, arg);
 }
 

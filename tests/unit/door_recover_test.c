@@ -229,6 +229,33 @@ static void a_settlement_is_taken_with_the_next_submit(void)
 	rig_stop(rig);
 }
 
+static void a_settlement_before_the_next_submit_is_told(void)
+{
+	/* Both came while nobody was there: the permit's generation is told,
+	 * with what its client said of it, and the next request is new. */
+	struct rig *rig = rig_start();
+	struct client_slot *slot;
+	struct raw raw;
+
+	raw_open(rig, &raw, 1);
+	raw_submit(&raw, 0, 1, SHM_PERMIT, "m");
+	RIG_UNTIL(rig, raw_answer(&raw, 0) == shm_word(1, SHM_GRANTED));
+	rig_restart(rig);
+	slot = &raw.client_slots[0];
+	slot->settlement = SHM_SETTLED_OK;
+	slot->settled_input_tokens = 3;
+	slot->settled_output_tokens = 4;
+	slot->settled_generation = 1;
+	raw_submit(&raw, 0, 2, SHM_CALL, "x");
+	CU_ASSERT_EQUAL(raw_reattach(rig, &raw), WIRE_REATTACHED);
+	RIG_UNTIL(rig, raw_answer(&raw, 0) == shm_word(2, SHM_DONE));
+	CU_ASSERT_EQUAL(rig->overtaken, 1);
+	CU_ASSERT_TRUE(rig->settlement.is_known);
+	CU_ASSERT_EQUAL(rig->settlement.input_tokens, 3);
+	raw_close(&raw);
+	rig_stop(rig);
+}
+
 /* ------------------------------------------------------------ sleepers */
 
 struct sleeper {
@@ -569,6 +596,7 @@ static void going_down_leaves_new_requests_alone(void)
 
 SUITE("door_recover", T(every_row_of_the_table), T(rows_that_cannot_be),
 	T(all_slots_at_once), T(a_settlement_is_taken_with_the_next_submit),
+	T(a_settlement_before_the_next_submit_is_told),
 	T(a_sleeper_is_woken_by_the_successor), T(forged_files_are_refused),
 	T(wrong_sessions_are_refused), T(a_session_that_has_ended_stays_ended),
 	T(one_file_does_not_pass_for_another), T(a_spoilt_header_is_refused),

@@ -45,6 +45,7 @@ struct rig {
 	bool lets_in;
 	bool defers_cancel; /* cancelled() leaves the end to rig_finish() */
 	/* What the handlers saw; other threads read. */
+	_Atomic unsigned int overtaken; /* the last one's generation */
 	_Atomic unsigned int submitted, cancelled, settled, orphaned,
 		reattached, verbs;
 	_Atomic unsigned int recovered[4]; /* submissions, by enum shm_state */
@@ -201,6 +202,15 @@ static inline void rig_settled(void *owner, struct door_slot *slot,
 	rig->settled++; /* last: others look at the settlement after it */
 }
 
+static inline void rig_overtaken(void *owner, const struct door_slot *slot,
+	const struct door_settlement *settlement)
+{
+	struct rig *rig = owner;
+
+	rig->settlement = *settlement;
+	rig->overtaken = slot->generation;
+}
+
 static inline void rig_orphaned(void *owner, struct door_slot *slot)
 {
 	struct rig *rig = owner;
@@ -269,6 +279,7 @@ static inline void rig_open_door(struct rig *rig)
 		.submitted = rig_submitted,
 		.cancelled = rig_cancelled,
 		.settled = rig_settled,
+		.overtaken = rig_overtaken,
 		.orphaned = rig_orphaned,
 		.reattached = rig_reattached,
 		.lets_in = rig_lets_in,

@@ -571,7 +571,7 @@ static void unreadable_state_counts_as_full(void)
 	make(requests, 3, "u");
 	for (int i = 0; i < 3; i++)
 		requests[i].model_id = models[i].pattern;
-	policy_restore_full(policy, 10 * RIG_S);
+	policy_restore_full(policy, 10 * RIG_S, 10 * RIG_S);
 	enqueue_all(policy, requests, 3, 12 * RIG_S);
 	CU_ASSERT_EQUAL(rig_lane(policy, "m", 12 * RIG_S).starts, 2);
 	CU_ASSERT_EQUAL(rig_lane(policy, "t", 12 * RIG_S).tokens_available, 20);
@@ -615,6 +615,41 @@ static void restored_requests_run_above_the_limits(void)
 	rig_done(policy, &requests[1], RIG_S);
 	CU_ASSERT_EQUAL(rig_next(policy, RIG_S), 62 * RIG_S);
 	drop_all(policy, requests, 3, RIG_S);
+	policy_free(policy);
+}
+
+/* A permit that was out when the last one died holds, of the tokens that were
+ * restored, what it had reserved: they are charged once.  Where they were not
+ * restored it is charged now. */
+static void restored_permits_hold_what_they_reserved(void)
+{
+	struct policy_model model = {.pattern = "m", .tokens_per_minute = 600};
+	struct policy_config config = rig_config();
+	struct policy_request requests[2];
+	struct policy_usage usage = {20, 30, -1, -1};
+	struct policy *policy;
+
+	config.models = &model;
+	config.n_models = 1;
+	policy = rig_create(&config);
+	make(requests, 2, "u");
+	requests[0].input_tokens = requests[1].input_tokens = 100;
+	CU_ASSERT_EQUAL(
+		policy_restore_tokens(policy, "m", 200, 400, RIG_S, RIG_S), 0);
+	CU_ASSERT_EQUAL(
+		policy_restore_held(policy, &requests[0], 250, RIG_S, RIG_S),
+		0);
+	CU_ASSERT_EQUAL(policy_reserved(&requests[0]), 250);
+	CU_ASSERT_EQUAL(rig_lane(policy, "m", RIG_S).tokens_available, 200);
+	CU_ASSERT_EQUAL(rig_lane(policy, "m", RIG_S).tokens_reserved, 250);
+	policy_finish(policy, &requests[0], POLICY_DONE, &usage, RIG_S);
+	CU_ASSERT_EQUAL(rig_lane(policy, "m", RIG_S).tokens_available, 400);
+	CU_ASSERT_EQUAL(rig_lane(policy, "m", RIG_S).tokens_used_today, 200);
+	CU_ASSERT_EQUAL(
+		policy_restore_held(policy, &requests[1], -1, RIG_S, RIG_S), 0);
+	CU_ASSERT(rig_lane(policy, "m", RIG_S).tokens_available <= 300);
+	policy_finish(policy, &requests[1], POLICY_UNUSED, NULL, RIG_S);
+	CU_ASSERT_EQUAL(rig_lane(policy, "m", RIG_S).tokens_available, 400);
 	policy_free(policy);
 }
 
@@ -712,5 +747,6 @@ SUITE("policy_limits", T(concurrency_holds_at_each_level),
 	T(a_reload_keeps_what_is_counted), T(what_became_too_large_still_goes),
 	T(restored_starts_count), T(restored_tokens_refill),
 	T(unreadable_state_counts_as_full),
-	T(restored_requests_run_above_the_limits), T(waits_are_predicted),
+	T(restored_requests_run_above_the_limits),
+	T(restored_permits_hold_what_they_reserved), T(waits_are_predicted),
 	T(user_objects_are_bounded))
