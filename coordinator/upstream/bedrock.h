@@ -136,15 +136,41 @@ void bedrock_read_head(
 	struct bedrock_head *head, const char *line, size_t bytes);
 
 /*
- * Says what a complete answer means: fills every field of *ret_result, with
- * body and body_bytes as given.  A hint above BEDROCK_MAX_RETRY_AFTER_NS is
- * cut to it.  wall_unix_s is needed for a Retry-After that is a date.
+ * Reads what of an answer's body matters.  A large one takes 5 ms per MB, so
+ * it is read in pieces; the body and the object stay where they are meanwhile.
+ */
+enum { BEDROCK_BODY_MEMBERS = 6 };
+struct bedrock_reading {
+	const char *body;
+	size_t body_bytes;
+	struct json_scan scan;
+	struct json_member members[BEDROCK_BODY_MEMBERS];
+	int rc; /* of the scan */
+	char error[JSON_ERROR_BYTES];
+};
+
+void bedrock_read_begin(
+	struct bedrock_reading *reading, const char *body, size_t bytes);
+
+/* Goes on for about so many bytes.  False: all of it has been read. */
+bool bedrock_read_more(struct bedrock_reading *reading, size_t bytes);
+
+/*
+ * Says what a complete answer, whose body has been read, means: fills every
+ * field of *ret_result, with body and body_bytes as given.  A hint above
+ * BEDROCK_MAX_RETRY_AFTER_NS is cut to it.  wall_unix_s is needed for a
+ * Retry-After that is a date.
  *
  * 200 with a JSON object is UPSTREAM_OK, but for the UnknownOperationException
  * that answers a wrong route; 200 with anything else is UPSTREAM_AMBIGUOUS,
  * "BadResponse": it may have been performed.
  */
 #define BEDROCK_MAX_RETRY_AFTER_NS (UINT64_C(300) * 1000000000)
+void bedrock_judge_reading(const struct bedrock_head *head,
+	const struct bedrock_reading *reading, int64_t wall_unix_s,
+	struct upstream_result *ret_result);
+
+/* The same in one piece. */
 void bedrock_judge(const struct bedrock_head *head, const char *body,
 	size_t body_bytes, int64_t wall_unix_s,
 	struct upstream_result *ret_result);

@@ -1,12 +1,18 @@
 /* Answers: what is kept of their heads, and what they mean. */
 #include "coordinator/upstream/bedrock.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* The members of a body, in the order of names in bedrock_read_begin(). */
+enum { USAGE, OUTPUT, TYPE, CODE, MESSAGE, MESSAGE_TOO };
+
+enum { SMALL_OBJECT_BYTES = 65536 };
 
 static const uint64_t NS_PER_MS = 1000000, NS_PER_S = 1000000000;
 
@@ -282,23 +288,17 @@ static void read_type(const struct json_member *members, size_t count,
 	copy_type(text, strlen(text), ret_code);
 }
 
-static void judge_error(const struct bedrock_head *head, const char *body,
-	size_t body_bytes, struct upstream_result *result)
+static void judge_error(const struct bedrock_head *head,
+	const struct bedrock_reading *reading, struct upstream_result *result)
 {
-	struct json_member types[] = {{.name = "__type"}, {.name = "code"},
-		{.name = "message"}, {.name = "Message"}};
-	char error[JSON_ERROR_BYTES];
-
-	(void)json_scan_object(
-		body, body_bytes, types, COUNT(types), NULL, error);
 	memcpy(result->code, head->error_type, sizeof(result->code));
 	if (result->code[0] == '\0')
-		read_type(types, 2, result->code);
+		read_type(reading->members + TYPE, 2, result->code);
 	if (result->code[0] == '\0')
 		(void)snprintf(result->code, sizeof(result->code), "Http%d",
 			head->http_status);
-	read_first_string(
-		types + 2, 2, result->message, sizeof(result->message));
+	read_first_string(reading->members + MESSAGE, 2, result->message,
+		sizeof(result->message));
 	make_printable(result->message);
 	result->outcome =
 		classify(head->http_status, result->code, result->message);
@@ -323,6 +323,15 @@ static int64_t pick_count(const struct bedrock_count *from_head,
 	return -1;
 }
 
+/* What matters in one is short: what is not is no usage, and not read again. */
+static int read_small(
+	struct json_text object, struct json_member *members, size_t count)
+{
+	return object.bytes <= SMALL_OBJECT_BYTES
+		       ? json_read_members(object, members, count)
+		       : -EINVAL;
+}
+
 /* A real Converse reply gives the cache counts twice, under two names: the
  * first that is there counts. */
 static void read_usage(const struct bedrock_head *head, struct json_text usage,
@@ -343,7 +352,7 @@ static void read_usage(const struct bedrock_head *head, struct json_text usage,
 		{.name = "cache_creation_input_tokens"},
 	};
 
-	(void)json_read_members(usage, members, COUNT(members));
+	(void)read_small(usage, members, COUNT(members));
 	*ret_usage = (struct upstream_usage){
 		.input_tokens = pick_count(&head->input, members, 3),
 		.output_tokens = pick_count(&head->output, members + 3, 3),
@@ -363,24 +372,21 @@ static void name_bad_response(struct upstream_result *result)
 	memcpy(result->code, code, sizeof(code));
 }
 
-static void judge_success(const struct bedrock_head *head, const char *body,
-	size_t body_bytes, struct upstream_result *result)
+static void judge_success(const struct bedrock_head *head,
+	const struct bedrock_reading *reading, struct upstream_result *result)
 {
-	struct json_member top[] = {{.name = "usage"}, {.name = "Output"}};
 	struct json_member type = {.name = "__type"};
-	char error[JSON_ERROR_BYTES];
 
-	if (json_scan_object(body, body_bytes, top, COUNT(top), NULL, error) <
-		0) {
+	if (reading->rc < 0) {
 		result->outcome = UPSTREAM_AMBIGUOUS;
 		name_bad_response(result);
 		(void)snprintf(result->message, sizeof(result->message),
 			"HTTP %d, but the body is not a JSON object: %s",
-			head->http_status, error);
+			head->http_status, reading->error);
 		return;
 	}
-	read_usage(head, top[0].value, &result->usage);
-	if (json_read_members(top[1].value, &type, 1) < 0 ||
+	read_usage(head, reading->members[USAGE].value, &result->usage);
+	if (read_small(reading->members[OUTPUT].value, &type, 1) < 0 ||
 		type.value.text == NULL)
 		return;
 	/* The front end's answer to a path that matches no route. */
@@ -414,8 +420,45 @@ static uint64_t find_retry_after(
 	return ns;
 }
 
+void bedrock_read_begin(
+	struct bedrock_reading *reading, const char *body, size_t bytes)
+{
+	static const char *const names[BEDROCK_BODY_MEMBERS] = {
+		[USAGE] = "usage",
+		[OUTPUT] = "Output",
+		[TYPE] = "__type",
+		[CODE] = "code",
+		[MESSAGE] = "message",
+		[MESSAGE_TOO] = "Message",
+	};
+
+	reading->body = body;
+	reading->body_bytes = bytes;
+	for (size_t i = 0; i < BEDROCK_BODY_MEMBERS; i++)
+		reading->members[i].name = names[i];
+	json_scan_begin(&reading->scan, body, bytes, reading->members,
+		BEDROCK_BODY_MEMBERS, NULL);
+}
+
+bool bedrock_read_more(struct bedrock_reading *reading, size_t bytes)
+{
+	reading->rc = json_scan_more(&reading->scan, bytes, reading->error);
+	return reading->rc > 0;
+}
+
 void bedrock_judge(const struct bedrock_head *head, const char *body,
 	size_t body_bytes, int64_t wall_unix_s,
+	struct upstream_result *ret_result)
+{
+	struct bedrock_reading reading;
+
+	bedrock_read_begin(&reading, body, body_bytes);
+	(void)bedrock_read_more(&reading, body_bytes);
+	bedrock_judge_reading(head, &reading, wall_unix_s, ret_result);
+}
+
+void bedrock_judge_reading(const struct bedrock_head *head,
+	const struct bedrock_reading *reading, int64_t wall_unix_s,
 	struct upstream_result *ret_result)
 {
 	bool success = head->http_status >= 200 && head->http_status < 300 &&
@@ -423,15 +466,15 @@ void bedrock_judge(const struct bedrock_head *head, const char *body,
 
 	*ret_result = (struct upstream_result){.outcome = UPSTREAM_OK,
 		.http_status = head->http_status,
-		.body = body,
-		.body_bytes = body_bytes};
+		.body = reading->body,
+		.body_bytes = reading->body_bytes};
 	read_usage(head, (struct json_text){NULL, 0}, &ret_result->usage);
 	memcpy(ret_result->request_id, head->request_id,
 		sizeof(ret_result->request_id));
 	if (success)
-		judge_success(head, body, body_bytes, ret_result);
+		judge_success(head, reading, ret_result);
 	else
-		judge_error(head, body, body_bytes, ret_result);
+		judge_error(head, reading, ret_result);
 	if (ret_result->outcome != UPSTREAM_OK)
 		ret_result->retry_after_ns =
 			find_retry_after(head, wall_unix_s);

@@ -71,6 +71,8 @@ struct upstream_exchange {
 	char *reply;
 	size_t reply_bytes, reply_size, max_reply_bytes;
 	enum exchange_end end;
+	CURLcode code; /* libcurl's, when it has ended it */
+	struct bedrock_reading reading;
 	char error[CURL_ERROR_SIZE];
 };
 
@@ -100,11 +102,15 @@ int exchange_prepare(
  * one is only that its exchange has started.) */
 bool exchange_is_unsent(const struct upstream_exchange *exchange);
 
-/*
- * Says what became of it when libcurl ended it with the code.  The result
- * points into the exchange.
- */
-void exchange_judge(const struct upstream_exchange *exchange, CURLcode code,
+/* libcurl has ended it with the code: what came is to be read. */
+void exchange_read_begin(struct upstream_exchange *exchange, CURLcode code);
+
+/* Reads some of it, for 1 ms or so; false: it has all been read. */
+bool exchange_read_more(struct upstream_exchange *exchange);
+
+/* Says what became of it, when all has been read.  The result points into the
+ * exchange. */
+void exchange_judge(const struct upstream_exchange *exchange,
 	struct upstream_result *ret_result);
 
 /* The same when its time is up. */

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <time.h>
 
+enum { READ_AT_ONCE_BYTES = 256 * 1024 };
+
 void exchange_fail(struct upstream_result *ret_result,
 	enum upstream_outcome outcome, const char *code, const char *message)
 {
@@ -124,27 +126,36 @@ static void judge_failure(const struct upstream_exchange *exchange,
 		judge_sent(exchange, code, ret_result);
 }
 
-/* Status, request id, usage and hints, as far as the head told them. */
-static void judge_head(const struct upstream_exchange *exchange,
-	size_t body_bytes, struct upstream_result *ret_result)
+static bool is_whole(const struct upstream_exchange *exchange)
 {
-	bedrock_judge(&exchange->head, exchange->reply, body_bytes, time(NULL),
-		ret_result);
+	return exchange->code == CURLE_OK && exchange->head_complete;
 }
 
-void exchange_judge(const struct upstream_exchange *exchange, CURLcode code,
+void exchange_read_begin(struct upstream_exchange *exchange, CURLcode code)
+{
+	exchange->code = code;
+	bedrock_read_begin(&exchange->reading, exchange->reply,
+		is_whole(exchange) ? exchange->reply_bytes : 0);
+}
+
+bool exchange_read_more(struct upstream_exchange *exchange)
+{
+	return bedrock_read_more(&exchange->reading, READ_AT_ONCE_BYTES);
+}
+
+void exchange_judge(const struct upstream_exchange *exchange,
 	struct upstream_result *ret_result)
 {
-	bool whole = code == CURLE_OK && exchange->head_complete;
-
-	judge_head(exchange, whole ? exchange->reply_bytes : 0, ret_result);
-	if (whole)
+	/* Status, request id, usage and hints, as far as there are any. */
+	bedrock_judge_reading(
+		&exchange->head, &exchange->reading, time(NULL), ret_result);
+	if (is_whole(exchange))
 		return;
 	/* An error's head says what matters, however its body ended. */
 	if (exchange->head_complete && exchange->head.http_status >= 400 &&
 		ret_result->code[0] != '\0')
 		return;
-	judge_failure(exchange, code, ret_result);
+	judge_failure(exchange, exchange->code, ret_result);
 }
 
 void exchange_judge_timeout(const struct upstream_exchange *exchange,
@@ -152,7 +163,8 @@ void exchange_judge_timeout(const struct upstream_exchange *exchange,
 {
 	bool deadline = exchange->timer.at_ns >= exchange->call->deadline_ns;
 
-	judge_head(exchange, 0, ret_result);
+	bedrock_judge(
+		&exchange->head, exchange->reply, 0, time(NULL), ret_result);
 	if (!exchange->started)
 		exchange_fail(ret_result, UPSTREAM_TRANSIENT, "DeadlinePassed",
 			"the deadline passed before the request was sent");

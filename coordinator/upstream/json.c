@@ -20,7 +20,7 @@
 enum {
 	NUMBER_BYTES = 64,
 	NAME_BYTES = 64, /* longer names are never wanted */
-	BITS = 64,
+	BITS = JSON_SCAN_BITS,
 	REPLACEMENT = 0xfffd,
 	MAX_CODE_POINT = 0x10ffff,
 };
@@ -34,18 +34,6 @@ enum want {
 	COLON,
 	COMMA_OR_CLOSE,
 	NOTHING, /* the document is complete */
-};
-
-struct scan {
-	const char *start, *at, *end;
-	uint64_t is_object[JSON_MAX_DEPTH / BITS]; /* a bit for each level */
-	unsigned int depth;
-	const char *error; /* NULL: none */
-	const struct json_strings *strings;
-	struct json_member *wanted;
-	size_t count;
-	struct json_text name; /* of the top-level member being read */
-	const char *value;     /* its start */
 };
 
 /* ---- strings ---- */
@@ -87,19 +75,33 @@ static size_t escape_bytes(const char *at, const char *end)
 	return 6;
 }
 
-static bool fail(struct scan *scan, const char *error)
+static bool fail(struct json_scan *scan, const char *error)
 {
 	scan->error = error;
 	return false;
 }
 
+/* Out of it, to be taken up at its quote, and here.  False, without an error.
+ */
+static bool pause_string(struct json_scan *scan, const char *first)
+{
+	scan->in_string = scan->at;
+	scan->at = first - 1;
+	return false;
+}
+
 /* Takes a string, from its quote on; *ret_inside is what is between. */
-static bool take_string(struct scan *scan, struct json_text *ret_inside)
+static bool take_string(struct json_scan *scan, struct json_text *ret_inside)
 {
 	const char *first = ++scan->at;
 	size_t escape;
 
+	if (scan->in_string != NULL)
+		scan->at = scan->in_string;
+	scan->in_string = NULL;
 	for (;;) {
+		if (scan->at >= scan->pause && scan->at < scan->end)
+			return pause_string(scan, first);
 		while (scan->end - scan->at >= 8 && word_is_plain(scan->at))
 			scan->at += 8;
 		if (scan->at == scan->end)
@@ -125,7 +127,7 @@ static bool take_string(struct scan *scan, struct json_text *ret_inside)
 
 /* ---- numbers and words ---- */
 
-static size_t take_digits(struct scan *scan)
+static size_t take_digits(struct json_scan *scan)
 {
 	const char *first = scan->at;
 
@@ -134,7 +136,7 @@ static size_t take_digits(struct scan *scan)
 	return (size_t)(scan->at - first);
 }
 
-static bool take_char(struct scan *scan, char c)
+static bool take_char(struct json_scan *scan, char c)
 {
 	if (scan->at == scan->end || *scan->at != c)
 		return false;
@@ -142,7 +144,7 @@ static bool take_char(struct scan *scan, char c)
 	return true;
 }
 
-static bool take_number(struct scan *scan)
+static bool take_number(struct json_scan *scan)
 {
 	const char *first;
 
@@ -163,7 +165,7 @@ static bool take_number(struct scan *scan)
 	return true;
 }
 
-static bool take_word(struct scan *scan)
+static bool take_word(struct json_scan *scan)
 {
 	static const char *const words[] = {"true", "false", "null"};
 	size_t left = (size_t)(scan->end - scan->at);
@@ -214,7 +216,7 @@ static void forget_members(struct json_member *wanted, size_t count)
 
 /* ---- the machine ---- */
 
-static bool in_object(const struct scan *scan)
+static bool in_object(const struct json_scan *scan)
 {
 	unsigned int level = scan->depth - 1;
 
@@ -222,7 +224,7 @@ static bool in_object(const struct scan *scan)
 }
 
 /* A value has ended at `at`: what may follow it? */
-static enum want end_value(struct scan *scan)
+static enum want end_value(struct json_scan *scan)
 {
 	if (scan->depth == 0)
 		return NOTHING;
@@ -233,7 +235,7 @@ static enum want end_value(struct scan *scan)
 	return COMMA_OR_CLOSE;
 }
 
-static bool open_level(struct scan *scan, enum want *want)
+static bool open_level(struct json_scan *scan, enum want *want)
 {
 	bool object = *scan->at == '{';
 	unsigned int level = scan->depth;
@@ -251,7 +253,7 @@ static bool open_level(struct scan *scan, enum want *want)
 	return true;
 }
 
-static bool take_value(struct scan *scan, enum want *want)
+static bool take_value(struct json_scan *scan, enum want *want)
 {
 	struct json_text ignored;
 
@@ -272,7 +274,7 @@ static bool take_value(struct scan *scan, enum want *want)
 	return true;
 }
 
-static bool take_name(struct scan *scan, enum want *want)
+static bool take_name(struct json_scan *scan, enum want *want)
 {
 	struct json_text name;
 
@@ -286,7 +288,7 @@ static bool take_name(struct scan *scan, enum want *want)
 	return true;
 }
 
-static bool close_level(struct scan *scan, enum want *want)
+static bool close_level(struct json_scan *scan, enum want *want)
 {
 	if (*scan->at != (in_object(scan) ? '}' : ']'))
 		return fail(scan, "a comma or a closing bracket is expected");
@@ -297,7 +299,7 @@ static bool close_level(struct scan *scan, enum want *want)
 }
 
 /* Takes one piece; `at` is on a byte that is no blank. */
-static bool take_piece(struct scan *scan, enum want *want)
+static bool take_piece(struct json_scan *scan, enum want *want)
 {
 	char c = *scan->at;
 
@@ -327,7 +329,7 @@ static bool take_piece(struct scan *scan, enum want *want)
 	return false;
 }
 
-static void skip_blanks(struct scan *scan)
+static void skip_blanks(struct json_scan *scan)
 {
 	while (scan->at < scan->end &&
 		(*scan->at == ' ' || *scan->at == '\n' || *scan->at == '\r' ||
@@ -335,41 +337,70 @@ static void skip_blanks(struct scan *scan)
 		scan->at++;
 }
 
-static bool scan_all(struct scan *scan)
+static bool scan_top(struct json_scan *scan)
 {
-	enum want want = VALUE;
-
 	skip_blanks(scan);
 	if (scan->at == scan->end)
 		return fail(scan, "it is empty");
-	if (*scan->at != '{')
-		return fail(scan, "an object is expected");
-	while (scan->at < scan->end) {
+	return *scan->at == '{' || fail(scan, "an object is expected");
+}
+
+/* False: an error; or, without one, a pause. */
+static bool scan_on(struct json_scan *scan)
+{
+	enum want want = (enum want)scan->want;
+
+	while (scan->at < scan->end && scan->at < scan->pause) {
 		if (!take_piece(scan, &want))
-			return false;
+			break;
 		skip_blanks(scan);
 	}
+	scan->want = want;
+	if (scan->at < scan->end)
+		return false;
 	return want == NOTHING || fail(scan, "it ends too early");
+}
+
+void json_scan_begin(struct json_scan *scan, const char *text, size_t bytes,
+	struct json_member *wanted, size_t count,
+	const struct json_strings *strings)
+{
+	*scan = (struct json_scan){.start = text,
+		.at = text,
+		.end = text + bytes,
+		.want = VALUE,
+		.strings = strings,
+		.wanted = wanted,
+		.count = count};
+	forget_members(wanted, count);
+	(void)scan_top(scan);
+}
+
+int json_scan_more(
+	struct json_scan *scan, size_t bytes, char ret_error[JSON_ERROR_BYTES])
+{
+	const char *from = scan->in_string ? scan->in_string : scan->at;
+	size_t left = (size_t)(scan->end - from);
+
+	scan->pause = from + (bytes < left ? bytes : left);
+	if (scan->error == NULL && scan_on(scan))
+		return 0;
+	if (scan->error == NULL)
+		return 1;
+	forget_members(scan->wanted, scan->count);
+	(void)snprintf(ret_error, JSON_ERROR_BYTES, "%s, at byte %zu",
+		scan->error, (size_t)(scan->at - scan->start));
+	return -EINVAL;
 }
 
 int json_scan_object(const char *text, size_t bytes, struct json_member *wanted,
 	size_t count, const struct json_strings *strings,
 	char ret_error[JSON_ERROR_BYTES])
 {
-	struct scan scan = {.start = text,
-		.at = text,
-		.end = text + bytes,
-		.strings = strings,
-		.wanted = wanted,
-		.count = count};
+	struct json_scan scan;
 
-	forget_members(wanted, count);
-	if (scan_all(&scan))
-		return 0;
-	forget_members(wanted, count);
-	(void)snprintf(ret_error, JSON_ERROR_BYTES, "%s, at byte %zu",
-		scan.error, (size_t)(scan.at - scan.start));
-	return -EINVAL;
+	json_scan_begin(&scan, text, bytes, wanted, count, strings);
+	return json_scan_more(&scan, bytes, ret_error);
 }
 
 /* ---- jsmn ---- */

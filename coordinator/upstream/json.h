@@ -12,7 +12,8 @@
 #include <stdint.h>
 
 enum {
-	JSON_MAX_DEPTH = 512,  /* deeper documents are refused */
+	JSON_MAX_DEPTH = 512, /* deeper documents are refused */
+	JSON_SCAN_BITS = 64,
 	JSON_MAX_TOKENS = 128, /* for jsmn, on the stack */
 	JSON_ERROR_BYTES = 96,
 };
@@ -51,6 +52,34 @@ struct json_strings {
 int json_scan_object(const char *text, size_t bytes, struct json_member *wanted,
 	size_t count, const struct json_strings *strings,
 	char ret_error[JSON_ERROR_BYTES]);
+
+/*
+ * The same for a large document, in pieces, so that others have their turn
+ * between them.  The text and the members stay where they are meanwhile.
+ */
+struct json_scan {
+	const char *start, *at, *end;
+	const char *pause;     /* not much further, this time */
+	const char *in_string; /* where a string is taken up again, or NULL */
+	uint64_t is_object[JSON_MAX_DEPTH / JSON_SCAN_BITS]; /* by level */
+	unsigned int depth;
+	int want;
+	const char *error; /* NULL: none */
+	const struct json_strings *strings;
+	struct json_member *wanted;
+	size_t count;
+	struct json_text name; /* of the top-level member being read */
+	const char *value;     /* its start */
+};
+
+void json_scan_begin(struct json_scan *scan, const char *text, size_t bytes,
+	struct json_member *wanted, size_t count,
+	const struct json_strings *strings);
+
+/* Goes on for about so many bytes.  1: there is more; else as
+ * json_scan_object(), and it has ended. */
+int json_scan_more(
+	struct json_scan *scan, size_t bytes, char ret_error[JSON_ERROR_BYTES]);
 
 /*
  * Fills in the members wanted of an object found by json_scan_object(), by

@@ -160,19 +160,41 @@ static void result_init(struct upstream_result *ret_result)
 
 /* ---- what ends a call ---- */
 
+static void read_on(struct loop_timer *timer, uint64_t now_ns);
+
+/* A large answer is read a piece in each turn of the loop, where everybody else
+ * has a turn too.  It is there: its deadline no longer matters. */
+static void read_answer(struct upstream_exchange *exchange)
+{
+	struct upstream_result result;
+
+	while (exchange_read_more(exchange))
+		/* The timer is set: to set it anew cannot fail. */
+		if (loop_timer_set(exchange->loop, &exchange->timer, 1, read_on,
+			    exchange) == 0)
+			return;
+	exchange_judge(exchange, &result);
+	identity_judge(
+		&exchange->upstream->identity, exchange->credentials, &result);
+	end_call(exchange, &result);
+}
+
+static void read_on(struct loop_timer *timer, uint64_t now_ns)
+{
+	(void)now_ns;
+	read_answer(timer->owner);
+}
+
 static void on_finished(void *owner, CURL *easy, CURLcode code)
 {
 	struct upstream_exchange *exchange;
-	struct upstream_result result;
 	char *private;
 
 	(void)owner;
 	(void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
 	exchange = (struct upstream_exchange *)(void *)private;
-	exchange_judge(exchange, code, &result);
-	identity_judge(
-		&exchange->upstream->identity, exchange->credentials, &result);
-	end_call(exchange, &result);
+	exchange_read_begin(exchange, code);
+	read_answer(exchange);
 }
 
 static void on_expired(struct loop_timer *timer, uint64_t now_ns)

@@ -9,9 +9,30 @@
 
 static char error[JSON_ERROR_BYTES];
 
+/* In one piece, and in pieces of every size up to 9: all must agree. */
+static int scan_bytes(const char *text, size_t bytes)
+{
+	int whole = json_scan_object(text, bytes, NULL, 0, NULL, error);
+	char said[JSON_ERROR_BYTES];
+	struct json_scan scan;
+
+	for (size_t piece = 1; piece < 10; piece++) {
+		int rc;
+
+		json_scan_begin(&scan, text, bytes, NULL, 0, NULL);
+		do
+			rc = json_scan_more(&scan, piece, said);
+		while (rc == 1);
+		CU_ASSERT_EQUAL(rc, whole);
+		if (rc < 0)
+			CU_ASSERT_STRING_EQUAL(said, error);
+	}
+	return whole;
+}
+
 static int scan(const char *text)
 {
-	return json_scan_object(text, strlen(text), NULL, 0, NULL, error);
+	return scan_bytes(text, strlen(text));
 }
 
 static bool value_is(struct json_text value, const char *wanted)
@@ -66,11 +87,8 @@ static void refuses_what_is_not(void)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		if (scan(bad[i]) != -EINVAL)
 			CU_FAIL_FATAL(bad[i]);
-	CU_ASSERT_EQUAL(
-		json_scan_object("{}\0", 3, NULL, 0, NULL, error), -EINVAL);
-	CU_ASSERT_EQUAL(
-		json_scan_object("{\"a\":\"\0\"}", 9, NULL, 0, NULL, error),
-		-EINVAL);
+	CU_ASSERT_EQUAL(scan_bytes("{}\0", 3), -EINVAL);
+	CU_ASSERT_EQUAL(scan_bytes("{\"a\":\"\0\"}", 9), -EINVAL);
 }
 
 /* Any beginning of a good document is refused, without reading beyond it. */
@@ -84,9 +102,7 @@ static void refuses_every_prefix(void)
 
 		CU_ASSERT_FATAL(copy != NULL);
 		copy = realloc(memcpy(copy, whole, bytes), bytes ? bytes : 1);
-		CU_ASSERT_EQUAL(
-			json_scan_object(copy, bytes, NULL, 0, NULL, error),
-			-EINVAL);
+		CU_ASSERT_EQUAL(scan_bytes(copy, bytes), -EINVAL);
 		free(copy);
 	}
 	CU_ASSERT_EQUAL(scan(whole), 0);
@@ -113,13 +129,17 @@ static void finds_top_members(void)
 	struct json_member wanted[] = {{.name = "a"}, {.name = "b"},
 		{.name = "c"}, {.name = "nothing"}};
 
-	CU_ASSERT_EQUAL_FATAL(
-		json_scan_object(text, strlen(text), wanted, 4, NULL, error),
-		0);
-	CU_ASSERT(value_is(wanted[0].value, "{\"k\":[1, 2]}"));
-	CU_ASSERT(value_is(wanted[1].value, "\"v\""));
-	CU_ASSERT(value_is(wanted[2].value, "null"));
-	CU_ASSERT_PTR_NULL(wanted[3].value.text);
+	for (size_t piece = 1; piece <= strlen(text); piece++) {
+		struct json_scan scan;
+
+		json_scan_begin(&scan, text, strlen(text), wanted, 4, NULL);
+		while (json_scan_more(&scan, piece, error) == 1)
+			;
+		CU_ASSERT(value_is(wanted[0].value, "{\"k\":[1, 2]}"));
+		CU_ASSERT(value_is(wanted[1].value, "\"v\""));
+		CU_ASSERT(value_is(wanted[2].value, "null"));
+		CU_ASSERT_PTR_NULL(wanted[3].value.text);
+	}
 	/* A document that turns out bad gives nothing. */
 	CU_ASSERT_EQUAL(
 		json_scan_object("{\"a\":1,", 7, wanted, 4, NULL, error),
