@@ -279,7 +279,7 @@ static int fill_slot(struct session *session, uint32_t slot,
 	return rc;
 }
 
-static void ring(struct rgov *gov, const struct session *session)
+static void ring(struct rgov *gov, struct session *session)
 {
 	atomic_fetch_add_explicit(&gov->bells_rung, 1, memory_order_relaxed);
 	session_ring(session);
@@ -538,6 +538,7 @@ static int wait_in(struct rgov *gov, struct session *session,
 	(void)pthread_mutex_unlock(&gov->lock);
 	if (rc < 0)
 		return used_up();
+	session_pay_bell(session);
 	until_ns = wait_limit(ticket, timeout_ms, &is_last);
 	rc = wait_until(gov, session, ticket, timeout_ms, until_ns);
 	if (rc == 0)

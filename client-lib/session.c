@@ -485,12 +485,14 @@ bool session_is_cut_off(const struct session *session)
 	return end.fd < 0 || poll(&end, 1, 0) > 0;
 }
 
-void session_ring(const struct session *session)
+void session_ring(struct session *session)
 {
 	int socket = load_relaxed(session->socket);
+	bool is_owed = socket >= 0 &&
+		       send(socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
+		       (errno == ENOBUFS || errno == ENOMEM);
 
-	if (socket >= 0)
-		(void)send(socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	store_relaxed(session->owes_bell, is_owed);
 }
 
 static void close_descriptors(struct session *session)

@@ -59,6 +59,9 @@ struct session {
 	uint32_t *free_slots; /* a stack: the lowest are used first and most */
 	uint32_t n_free;
 	uint32_t n_abandoned;
+	/* A bell that the kernel had no memory for; relaxed: the next look, or
+	 * the next bell, pays it. */
+	_Atomic bool owes_bell;
 };
 
 /* Where and as what to register. */
@@ -99,9 +102,16 @@ int session_ask(const char *socket_path, enum wire_verb verb, uint64_t until_ns,
 /* Has the other end of the socket gone?  Never blocks. */
 bool session_is_cut_off(const struct session *session);
 
-/* Wakes rgovd.  Failure needs no care: the socket is full (it is rung already)
- * or cut off (the reconnecting thread rings again). */
-void session_ring(const struct session *session);
+/* Wakes rgovd.  Failure needs no care: the socket is full (it is rung already),
+ * or cut off (the reconnecting thread rings again), or the bell is owed. */
+void session_ring(struct session *session);
+
+/* Rings once more where the last bell could not be sent. */
+static inline void session_pay_bell(struct session *session)
+{
+	if (load_relaxed(session->owes_bell))
+		session_ring(session);
+}
 
 void session_free(struct session *session);
 
