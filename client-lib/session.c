@@ -148,6 +148,11 @@ static int receive(int fd, uint64_t until_ns, struct received *ret)
 		/* A reset is told once, before the words that came with it. */
 		if (n == -EAGAIN || n == -EINTR || n == -ECONNRESET)
 			continue;
+		/* To leave now would be taken for our death. */
+		if (n == -ENOMEM || n == -ENOBUFS) {
+			(void)pause_ns(RETRY_FIRST_NS, until_ns);
+			continue;
+		}
 		if (n <= 0)
 			return n == 0 ? -ECONNRESET : (int)n;
 		ret->bytes = (size_t)n;
@@ -365,15 +370,17 @@ static int reattach_over(int socket, const struct session *session,
 	memcpy(reattach.session_id, session->id, sizeof(reattach.session_id));
 	rc = exchange(socket, &reattach, sizeof(reattach), session->fds,
 		WIRE_REATTACH_FDS, until_ns, &received);
+	ret_link->socket = socket;
+	ret_link->board = NULL;
+	/* Without a descriptor for the board: it is only looked at. */
+	if (rc == -EMFILE && received.message.head.type == WIRE_REATTACHED)
+		return 0;
 	if (rc < 0)
 		return no_handshake(rc);
 	rc = judge(
 		&received, WIRE_REATTACHED, sizeof(struct wire_reattached), 1);
-	if (rc == 0) {
-		ret_link->board = NULL;
+	if (rc == 0)
 		(void)board_map(received.fds[0], &ret_link->board);
-		ret_link->socket = socket;
-	}
 	wire_close_fds(received.fds, received.n_fds);
 	return rc;
 }

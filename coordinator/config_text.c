@@ -184,19 +184,18 @@ static void scan_text(struct scan *scan, const char *end)
 /* ------------------------------------------------------------ reading */
 
 /* A pipe or a terminal could block a reload for ever. */
-static bool may_be_read(int fd, int *ret_rc)
+static int judge_kind(int fd)
 {
 	struct stat st;
 
-	*ret_rc = 0;
 	if (fstat(fd, &st) != 0)
-		*ret_rc = -errno;
-	else if (S_ISDIR(st.st_mode))
-		*ret_rc = -EISDIR;
-	else if (!S_ISREG(st.st_mode) &&
-		 !(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)))
-		*ret_rc = -EINVAL;
-	return *ret_rc == 0;
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return -EISDIR;
+	if (!S_ISREG(st.st_mode) &&
+		!(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)))
+		return -EINVAL;
+	return 0;
 }
 
 /* At most FILE_BYTES + 1 bytes; returns how many, or -errno. */
@@ -205,11 +204,12 @@ static ssize_t read_whole(const char *file, char *buffer)
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	ssize_t used = 0;
 	ssize_t got = 1;
-	int rc = 0;
+	int rc;
 
 	if (fd < 0)
 		return -errno;
-	while (may_be_read(fd, &rc) && got > 0 && used <= FILE_BYTES) {
+	rc = judge_kind(fd);
+	while (rc == 0 && got > 0 && used <= FILE_BYTES) {
 		got = read(fd, buffer + used, (size_t)(FILE_BYTES + 1 - used));
 		if (got > 0)
 			used += got;

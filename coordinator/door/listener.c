@@ -325,6 +325,28 @@ static enum wire_reason reason_of(int error)
 	return session_is_shortage(error) ? WIRE_NO_MEMORY : WIRE_BAD_MESSAGE;
 }
 
+/* A client that has waited too long for us has left, and comes again: if this
+ * connection took its session over, its end would be the session's. */
+static bool has_left(const struct door_session *session)
+{
+	char byte;
+	ssize_t n = recv(session->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+/* The answer could not be given.  For want of memory: the client may come back,
+ * so its files do not say that they have ended. */
+static void give_up_reattached(struct door_session *session, int error)
+{
+	if (error != -ENOBUFS && !session_is_shortage(error)) {
+		door_bury(session, "did not take its answer");
+		return;
+	}
+	stop_serving(session);
+	free_session(session);
+}
+
 static void on_reattach(
 	struct door_session *session, const struct incoming *incoming)
 {
@@ -334,6 +356,10 @@ static void on_reattach(
 	char why[SHM_MESSAGE_BYTES] = "reattach: expected four descriptors";
 	int rc = -EINVAL;
 
+	if (has_left(session)) {
+		door_bury(session, "left before its answer");
+		return;
+	}
 	copy_label(session->app, reattach->app);
 	if (is_served_already(session, reattach->session_id))
 		(void)snprintf(
@@ -359,9 +385,10 @@ static void on_reattach(
 	active_add(session);
 	LOG(LOG_INFO, "session.reattached", "", F_I("pid", session->pid),
 		F_S("app", session->app), F_I("epoch", done.epoch));
-	if (wire_send(session->socket, &done, sizeof(done),
-		    &door->config.board_fd, 1) < 0)
-		door_bury(session, "did not take its answer");
+	rc = wire_send(session->socket, &done, sizeof(done),
+		&door->config.board_fd, 1);
+	if (rc < 0)
+		give_up_reattached(session, rc);
 }
 
 static void on_admin(

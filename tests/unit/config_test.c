@@ -656,6 +656,8 @@ static void strange_files_are_refused(void)
 		error.text[0], "/nowhere/rgov.conf: No such file or directory");
 	source.file = dir;
 	CU_ASSERT_EQUAL(config_load(&source, &c, &error), -EISDIR);
+	source.file = "/proc/self/mem"; /* a file; reading it fails */
+	CU_ASSERT_EQUAL(config_load(&source, &c, &error), -EIO);
 	source.file = "/dev/zero";
 	CU_ASSERT_EQUAL(config_load(&source, &c, &error), -EINVAL);
 	snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
