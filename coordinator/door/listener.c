@@ -499,7 +499,9 @@ static bool take_message(struct door_session *session)
 	ssize_t n = hear(session, &incoming);
 	bool is_more = false;
 
-	if (n == -EAGAIN || n == -EINTR)
+	/* Without memory the message stays where it is, and the loop tells of
+	 * it again. */
+	if (n == -EAGAIN || n == -EINTR || n == -ENOMEM || n == -ENOBUFS)
 		return false;
 	if (n == -EMFILE && session->stage == SESSION_CONNECTED)
 		refuse(session, WIRE_NO_MEMORY,
