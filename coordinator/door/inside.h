@@ -47,6 +47,8 @@ struct door {
 /* Ends a session for what its client did; counts and logs it.  It is served no
  * more, and freed by door_reap(), so that the caller may finish with it. */
 void door_expel(struct door_session *session, const char *why);
+/* The same for a lack of memory of ours: its client may bring it back. */
+void door_drop(struct door_session *session, const char *why);
 void door_reap(struct door *door);
 /* Ends and frees a session whose client is gone. */
 void door_bury(struct door_session *session, const char *how);

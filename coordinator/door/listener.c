@@ -172,18 +172,31 @@ static void complain(
 	door->unsaid = 0;
 }
 
-void door_expel(struct door_session *session, const char *why)
+static void put_aside(struct door_session *session)
 {
 	struct door *door = session->door;
 
-	if (session->is_over)
-		return;
-	door->stats.closed++;
-	complain(session, "session.expelled", why);
-	mark_ended(session);
 	stop_serving(session);
 	session->next = door->over;
 	door->over = session;
+}
+
+void door_expel(struct door_session *session, const char *why)
+{
+	if (session->is_over)
+		return;
+	session->door->stats.closed++;
+	complain(session, "session.expelled", why);
+	mark_ended(session);
+	put_aside(session);
+}
+
+void door_drop(struct door_session *session, const char *why)
+{
+	if (session->is_over)
+		return;
+	complain(session, "session.dropped", why);
+	put_aside(session);
 }
 
 void door_reap(struct door *door)

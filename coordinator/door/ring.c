@@ -204,7 +204,7 @@ static void accept_new(struct door_slot *slot, uint32_t word)
 	slot->generation = shm_generation(word);
 	slot->state = SHM_DONE; /* not yet accepted: nothing is published */
 	if (session_prepare_slot(slot->session, slot->index) != 0) {
-		door_expel(slot->session, "no memory for its answers");
+		door_drop(slot->session, "no memory for its answers");
 		return;
 	}
 	if (shm_low(word) == SHM_CANCEL)
