@@ -55,51 +55,12 @@ def a_session_comes_back_without_memory():
     """rgovd is killed; its successor takes back a permit that is out and a
     request that waits, and finds no memory for it at first."""
     with Allocations() as shim, \
-            Rgovd(limits(60000, 1, 1, minute=60), env=shim.env()) as rgovd, \
+            Rgovd(Reattach.CONFIG, env=shim.env()) as rgovd, \
             Puppet(rgovd) as holder, Puppet(rgovd) as waiter:
-        for puppet in (holder, waiter):
-            puppet.tell("open")
-
-        def a_permit_is_out_and_one_waits():
-            held = holder.tell("permit", 0, 0, 20000)
-            check(held.is_good, f"the permit: {held}")
-            waiter.begin("permit", 0, 0, 20000)
-            wait_until(lambda: rgovd.stats()["queue_size"] == 1,
-                       what="the request that waits", interval=0.005)
-            rgovd.restart()
-
-        def both_come_back():
-            # It takes effect when this process next waits for something.
-            equal(holder.tell("settle")["rc"], 0, "settle")
-            holder.begin("permit", 0, 0, 20000)
-            return settle_each((holder, waiter))
-
-        def again():
-            for puppet in (holder, waiter):
-                puppet.begin("permit", 0, 0, 20000)
-            return settle_each((holder, waiter))
-        judge_sweeps(Sweep(
-            "reattach", Prepared(shim, a_permit_is_out_and_one_waits),
-            both_come_back, rgovd, again=again))
+        path = Reattach(rgovd, holder, waiter)
+        judge_sweeps(Sweep("reattach", Prepared(shim, path.prepare), path.act,
+                           rgovd, again=path.again))
         check_quiet(rgovd)
-
-
-def settle_each(puppets):
-    """Each has asked for a permit, and there is one at a time.  The first answer
-    that is not good, or the last."""
-    waiting, bad = list(puppets), None
-    while waiting:
-        ready, _, _ = select.select([p.channel for p in waiting], [], [],
-                                    LATE_S + 20)
-        check(ready, "a permit was never answered")
-        puppet = next(p for p in waiting if p.channel in ready)
-        waiting.remove(puppet)
-        answer = puppet.answer()
-        if answer.is_good:
-            equal(puppet.tell("settle")["rc"], 0, "settle")
-        else:
-            bad = bad or answer
-    return bad or answer
 
 
 @checks.test
@@ -108,30 +69,8 @@ def a_reload_without_memory():
     with Sim() as sim, Allocations() as shim, \
             Rgovd(QUOTA, sim=sim, env=shim.env()) as rgovd, \
             Puppet(rgovd) as puppet:
-        rates = itertools.cycle((30000, 40000))
-        now = 60000
-
-        def reload():
-            nonlocal now
-            wanted = next(rates)
-            rgovd.write_config(QUOTA.replace("60000", str(wanted)))
-            done = rgovd.rgov("reload")
-            if done.returncode == 0:
-                now = wanted
-            equal(rgovd.stats()["requests_per_minute"], now,
-                  f"the limit after {done.stdout}{done.stderr}")
-            return told(done)
-
-        def again():
-            answer = puppet.visit(puppet.call)
-            return reload() if answer.is_good else answer
-        judge_sweeps(Sweep("reload", shim, reload, rgovd, again=again))
-
-
-def told(done):
-    """What `rgov` ended with, as an answer."""
-    return Answer(rc=0, slices=0, why=done.stdout + done.stderr,
-                  result=f"exit {done.returncode}" if done.returncode else "ok")
+        path = Reload(rgovd, QUOTA, puppet)
+        judge_sweeps(Sweep("reload", shim, path.act, rgovd, again=path.again))
 
 
 @checks.test

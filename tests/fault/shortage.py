@@ -191,6 +191,53 @@ class Allocations:
         return f"called from ...{self._get(5) & 0xffffff:06x}"
 
 
+class Calls:
+    """strace fails the Nth system call of a kind: those that liburing makes by
+    itself as well.  error: a name, or a number to be returned."""
+
+    live = 0
+
+    def __init__(self, pid, name, error):
+        self.pid = pid if callable(pid) else lambda: pid
+        self.name, self.error = name, error
+        self.kind = f"{name}={error}"
+        self.inject = f"{name}:" + (f"retval={error}" if error.isdigit()
+                                    else f"error={error}")
+
+    def arm(self, nth):
+        self.scratch = Scratch()
+        self.log = self.scratch.path / "strace"
+        self.popen = subprocess.Popen(
+            ["strace", "-f", "-o", str(self.log), "-e", f"trace={self.name}",
+             "-e", f"inject={self.inject}:when={nth}",
+             "-p", str(self.pid())], stderr=subprocess.PIPE, text=True)
+        said = self.popen.stderr.readline()
+        check("attached" in said, f"strace: {said}")
+
+    def disarm(self):
+        self.popen.terminate()
+        self.popen.communicate(timeout=10)
+        text = self.log.read_text()
+        self.scratch.remove()
+        self.hit = next((line.split(None, 1)[-1] for line in text.split("\n")
+                         if "(INJECTED)" in line), "")
+        return text.count("(INJECTED)")
+
+    def where(self):
+        return self.hit[:120]
+
+
+def needs_ptrace():
+    """rgovd is not dumpable: only root may look at its calls."""
+    if not shutil.which("strace"):
+        raise Skip("strace is not installed")
+    if os.geteuid() != 0:
+        raise Skip("rgovd can be traced by root only")
+    done = run(["strace", "-o", "/dev/null", "true"])
+    if done.returncode != 0:
+        raise Skip(f"no ptrace here: {done.stderr.strip()}")
+
+
 class Prepared:
     """Steps that are counted from a state which is made anew for each N."""
 
@@ -203,6 +250,83 @@ class Prepared:
     def arm(self, nth):
         self.prepare()
         self.steps.arm(nth)
+
+
+# ---------------------------------------------------------------- longer paths
+
+class Reattach:
+    """A permit is out and a request for one waits; rgovd is killed, and its
+    successor takes both sessions back."""
+
+    CONFIG = limits(60000, 1, 1, minute=60)
+
+    def __init__(self, rgovd, holder, waiter):
+        self.rgovd, self.puppets = rgovd, (holder, waiter)
+        self.holder, self.waiter = holder, waiter
+        for puppet in self.puppets:
+            puppet.tell("open")
+
+    def prepare(self):
+        held = self.holder.tell("permit", 0, 0, 20000)
+        check(held.is_good, f"the permit: {held}")
+        self.waiter.begin("permit", 0, 0, 20000)
+        wait_until(lambda: self.rgovd.stats()["queue_size"] == 1,
+                   what="the request that waits", interval=0.005)
+        self.rgovd.restart()
+
+    def act(self):
+        # It takes effect when this process next waits for something.
+        equal(self.holder.tell("settle")["rc"], 0, "settle")
+        self.holder.begin("permit", 0, 0, 20000)
+        return self._settle_each()
+
+    def again(self):
+        for puppet in self.puppets:
+            puppet.begin("permit", 0, 0, 20000)
+        return self._settle_each()
+
+    def _settle_each(self):
+        """There is one at a time.  The first answer that is not good, or the
+        last."""
+        waiting, bad = list(self.puppets), None
+        while waiting:
+            ready, _, _ = select.select([p.channel for p in waiting], [], [],
+                                        LATE_S + 20)
+            check(ready, "a permit was never answered")
+            puppet = next(p for p in waiting if p.channel in ready)
+            waiting.remove(puppet)
+            answer = puppet.answer()
+            if answer.is_good:
+                equal(puppet.tell("settle")["rc"], 0, "settle")
+            else:
+                bad = bad or answer
+        return bad or answer
+
+
+class Reload:
+    """Each time another limit: it is in force exactly when rgovd said so."""
+
+    def __init__(self, rgovd, text, puppet):
+        self.rgovd, self.text, self.puppet = rgovd, text, puppet
+        self.rates = itertools.cycle((30000, 40000))
+        self.now = rgovd.stats()["requests_per_minute"]
+
+    def act(self):
+        wanted = next(self.rates)
+        self.rgovd.write_config(re.sub(
+            r"(?m)^requests_per_minute = \d+", f"requests_per_minute = {wanted}",
+            self.text))
+        done = self.rgovd.rgov("reload")
+        if done.returncode == 0:
+            self.now = wanted
+        equal(self.rgovd.stats()["requests_per_minute"], self.now,
+              f"the limit after {done.stdout}{done.stderr}")
+        return Answer(rc=0, slices=0, why=done.stdout + done.stderr, result=(
+            f"exit {done.returncode}" if done.returncode else "ok"))
+
+    def again(self):
+        answer = self.puppet.visit(self.puppet.call)
+        return self.act() if answer.is_good else answer
 
 
 # ---------------------------------------------------------------- the sweep
@@ -222,7 +346,7 @@ class Sweep:
         self.faults = []
         self.suspects = []  # the N after which there were more blocks
 
-    def run(self):
+    def run(self, show=True):
         begin = time.monotonic()
         for _ in range(3):  # pools and tables get their size
             self.again()
@@ -233,12 +357,17 @@ class Sweep:
         for nth in list(self.suspects):
             self.look_for_leak(nth)
         count("nth_failures", failures)
-        row(path=self.path, failing=self.steps.kind, failures=failures,
-            outcomes=" ".join(f"{what}:{n}" for what, n
-                              in self.outcomes.most_common()),
-            seconds=f"{time.monotonic() - begin:.1f}",
-            violations=len(self.faults))
+        self.failures = failures
+        self.faults = [f"{self.path}, {self.steps.kind}: {fault}"
+                       for fault in self.faults]
+        if show:
+            self.show(time.monotonic() - begin)
         return self.faults
+
+    def show(self, seconds):
+        row(path=self.path, failing=self.steps.kind, failures=self.failures,
+            outcomes=words_of(self.outcomes), seconds=f"{seconds:.1f}",
+            violations=len(self.faults))
 
     def one(self, nth):
         """False: there is no Nth step, the path is through."""
@@ -264,6 +393,9 @@ class Sweep:
         if answer["rc"] < 0 and (not answer["why"]
                                  or answer["why"].startswith("options.size")):
             self.faults.append(f"N={nth}: rc {answer['rc']} without a word")
+        if answer["rc"] == -errno.ETIMEDOUT or answer["result"] == "deadline":
+            self.faults.append(f"N={nth} ({self.steps.where()}): only the "
+                               f"deadline ended it: {answer}")
         return (answer["result"].replace(" ", "_") if answer["rc"] == 0
                 else errno.errorcode.get(-answer["rc"], "?"))
 
@@ -301,11 +433,37 @@ class Sweep:
                 self.steps.live)
 
 
+def words_of(outcomes):
+    return " ".join(f"{what}:{n}" for what, n in outcomes.most_common())
+
+
+def judge(faults):
+    """Each is a violation."""
+    count("violations", len(faults))
+    check(not faults, f"{len(faults)} violations:\n     "
+          + "\n     ".join(faults[:12]))
+
+
 def judge_sweeps(*sweeps):
-    """Runs them all; one fault is one violation."""
-    faults = [f"{sweep.path}: {fault}" for sweep in sweeps
-              for fault in sweep.run()]
-    if faults:
-        count("violations", len(faults))
-        raise Failed(f"{len(faults)} violations:\n     "
-                     + "\n     ".join(faults[:10]))
+    judge([fault for sweep in sweeps for fault in sweep.run()])
+
+
+def sweep_calls(path, pid, errors, act, rgovd, prepare=None, **more):
+    """Every system call of a path that `errors` knows, with each of its errors;
+    one line for all of them.  Returns the faults."""
+    begin, faults, kinds, failures = time.monotonic(), [], set(), 0
+    outcomes = collections.Counter()
+    for name, error in errors:
+        steps = Calls(pid, name, error)
+        if prepare:
+            steps = Prepared(steps, prepare)
+        sweep = Sweep(path, steps, act, rgovd, **more)
+        faults += sweep.run(show=False)
+        outcomes += sweep.outcomes
+        failures += sweep.failures
+        if sweep.failures:
+            kinds.add(name)
+    row(path=path, calls=len(kinds), failures=failures,
+        outcomes=words_of(outcomes), violations=len(faults),
+        seconds=f"{time.monotonic() - begin:.1f}")
+    return faults
