@@ -97,7 +97,7 @@ static uint64_t mix_shapes(uint64_t hash, uint32_t slots)
 	return mix(hash, "daemon_bytes", daemon.total_bytes);
 }
 
-uint64_t shm_layout_hash(void)
+static uint64_t layout_hash(void)
 {
 	uint64_t hash = 0xcbf29ce484222325u;
 
@@ -105,6 +105,19 @@ uint64_t shm_layout_hash(void)
 		hash = mix(hash, fields[i].name, fields[i].number);
 	hash = mix_shapes(hash, SHM_SLOTS_DEFAULT);
 	return mix_shapes(hash, SHM_SLOTS_MAX);
+}
+
+uint64_t shm_layout_hash(void)
+{
+	static _Atomic uint64_t known; /* 0: not yet */
+	/* Relaxed: whoever works it out finds the same number. */
+	uint64_t hash = load_relaxed(known);
+
+	if (hash == 0) {
+		hash = layout_hash();
+		store_relaxed(known, hash);
+	}
+	return hash;
 }
 
 void board_object_name(const char *name, char ret_name[SHM_OBJECT_NAME_BYTES])
