@@ -4,48 +4,16 @@ as its typed error, at most one POST goes out for each counted attempt, and for
 a call that is not idempotent none after the first; the next call is answered,
 the connections are given back, and a neighbour never notices.
 
-What rgovd's upstream makes of each answer by itself is in tests/unit/upstream_*;
-what the codes of real errors become is in tests/scenario/32-bad-upstream.py.
+HTTP/2 and TLS are in 64-upstream-secure.py.  What rgovd's upstream makes of each
+answer by itself is in tests/unit/upstream_*; what the codes of real errors
+become is in tests/scenario/32-bad-upstream.py.
 """
 
-import sys
-import warnings
 import zlib
 
-sys.path.insert(0, __file__.rsplit("/", 1)[0])
-
-from campaign import *  # noqa: E402
-from worker import *  # noqa: E402
-from bad_streams import *  # noqa: E402
-
-OK = b"HTTP/1.1 200 OK\r\n"
-JSON = b"Content-Type: application/json\r\n"
-QUICK = """transient_backoff = "10ms"
-backoff_cap = "50ms"
-max_attempts = 3
-retry_budget = 0
-"""
-LARGE = 3_000_000
-
-
-def upstream(endpoint, *more):
-    return (f'upstream "bedrock" {{\n\tendpoint = "{endpoint}"\n'
-            f'\tregion = "{REGION}"\n\tconnect_timeout = "1s"\n'
-            '\tread_timeout = "1s"\n\tidle_close = "1s"\n'
-            '\tmax_reply_bytes = "1M"\n' + "\n".join(more) + "\n}\n")
-
+from upstream_rig import *
 
 # ---------------------------------------------------------------- misdeeds
-
-def saying(*parts, end=None):
-    """Reads the request, says this, and ends as told."""
-    def behave(visit):
-        visit.read_body()
-        visit.send(*parts)
-        if end:
-            end(visit)
-    return behave
-
 
 def reset_before_the_body(visit):
     visit.reset()
@@ -59,12 +27,6 @@ def reset_in_the_body(visit):
 def half_close(visit):
     visit.socket.shutdown(socket.SHUT_WR)
     visit.wait_for_the_end()
-
-
-def dies_when_reused(visit):
-    """Only the first request of a connection is answered."""
-    visit.read_body()
-    return visit.answer() if visit.number == 1 else None
 
 
 def forever(piece, first=b""):
@@ -89,17 +51,9 @@ def gzipped(text):
     return packer.compress(text) + packer.flush()
 
 
-def sized(body, *lines):
-    return b"".join([OK, JSON, *(line + b"\r\n" for line in lines),
-                     b"Content-Length: %d\r\n\r\n" % len(body), body])
-
-
 BOMB = gzipped(b'{"a":"' + b" " * 50_000_000 + b'"}')
 DEEP = b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
 CHUNKED = OK + JSON + b"Transfer-Encoding: chunked\r\n\r\n"
-LOST = ("ConnectionReset",)
-CUT = ("Truncated",)
-BAD = ("BadResponse",)
 # What is wrong, how; its codes; a large request body.
 MISDEEDS = (
     ("reset-before-the-body", reset_before_the_body, LOST, True),
@@ -149,47 +103,7 @@ MISDEEDS = (
 )
 
 
-# ---------------------------------------------------------------- the judge
-
-def judge_error(result, codes, what):
-    equal(result["type"], "UpstreamError", f"{what}: type of {result}")
-    check(codes is None or result["code"] in codes,
-          f"{what}: code {result['code']!r} is none of {codes}")
-    check(result["message"], f"{what}: a message in {result}")
-
-
-def misbehave(worker, provider, name, codes, **ask):
-    """One call of each kind, and a good one after it."""
-    for idempotent in (True, False):
-        before = provider.posts[name]
-        result = worker.invoke(name, idempotent=idempotent, **ask).result()
-        posts = provider.posts[name] - before
-        what = f"{name}{'' if idempotent else ', not idempotent'}"
-        judge_error(result, codes, what)
-        equal(posts, result["attempts"], f"{what}: POSTs, one per attempt")
-        # Unsent bodies may go out again; no byte of these was taken.
-        check(idempotent or posts == 1 or result["code"] == "ConnectionReset"
-              and name == "reset-before-the-body",
-              f"{what}: {posts} POSTs")
-        judge_good(worker, what)
-
-
-def judge_good(worker, what):
-    good_one = worker.invoke("good").expect("Reply")
-    check('"model":"good"' in good_one["text"],
-          f"after {what} the answer is {good_one}")
-    return good_one
-
-
-def sockets_of(process):
-    """How many sockets it has open; the one of the neighbour's session and so
-    on stay the same."""
-    links = []
-    for fd in os.listdir(f"/proc/{process.pid}/fd"):
-        with contextlib.suppress(OSError):
-            links.append(os.readlink(f"/proc/{process.pid}/fd/{fd}"))
-    return sum(link.startswith("socket:") for link in links)
-
+# ---------------------------------------------------------------- a neighbour
 
 NEIGHBOUR = r"""
 import json, rgov, sys, time
@@ -234,19 +148,6 @@ def neighbour(rgovd, what):
             os.close(ours)
         client.kill()
         client.wait()
-
-
-def judge_quiet(rgovd, provider, sockets):
-    """Idle, and all connections are closed after idle_close."""
-    wait_until(rgovd.is_idle, what="an idle rgovd")
-    wait_until(lambda: provider.open() == 0, what="no open connection")
-    wait_until(lambda: sockets_of(rgovd.process) <= sockets,
-               what=f"at most {sockets} sockets in rgovd")
-
-
-def settings(provider, *more):
-    return limits(rpm=50000, concurrency=30, per_user=30) + QUICK + upstream(
-        provider.url, *more)
 
 
 # ---------------------------------------------------------------- HTTP/1.1
@@ -309,260 +210,6 @@ def an_answer_that_nobody_asked_for_is_nobodys(_name, is_late):
         equal(provider.posts["good"], 10, "POSTs of the good calls")
 
 
-
-# ---------------------------------------------------------------- HTTP/2
-
-def streams_reset(code, first=None):
-    def behave(stream):
-        if first:
-            first(stream)
-        stream.reset(code)
-    return behave
-
-
-def starts_to_answer(stream):
-    stream.head(length=100)
-    stream.data(b"{", end=False)
-
-
-def goes_away_before(stream):
-    """This stream is not among those that will be served."""
-    stream.go_away(stream.number - 2 if stream.number > 1 else 0)
-    raise Hangup
-
-
-def goes_away_after(stream):
-    stream.answer()
-    stream.go_away(stream.number)
-    raise Hangup
-
-
-def hangs_up(_stream):
-    raise Hangup
-
-
-def says_garbage(stream):
-    stream.raw(b"\xff" * 64)
-
-
-def floods_with_continuations(stream):
-    stream.raw(frame(1, 0, stream.number, b"\x88"))
-    while True:
-        stream.raw(frame(9, 0, stream.number, b"\x00\x01x\x01y" * 3000))
-
-
-def packs_a_bomb(stream):
-    """One long value in the table of headers, then thousands of references."""
-    stream.raw(frame(1, 0, stream.number,
-                     b"\x88\x40\x01x\x7f\x81\x1e" + b"y" * 4000))
-    stream.raw(frame(9, 4, stream.number, b"\xbe" * 16000))
-
-
-def longer_than_its_length(stream):
-    stream.head(length=2)
-    stream.raw(frame(0, 1, stream.number, b"{}" + b" " * 50))
-
-
-def shorter_than_its_length(stream):
-    stream.head(length=50)
-    stream.data(b"{}")
-
-
-STREAM_MISDEEDS = (
-    ("refused", streams_reset(7), LOST),
-    ("internal-error", streams_reset(2), LOST),
-    ("calm-down", streams_reset(11), LOST),
-    ("cancelled", streams_reset(8), LOST),
-    ("reset-in-the-answer", streams_reset(2, starts_to_answer), CUT + LOST),
-    ("goes-away-before", goes_away_before, LOST),
-    ("hangs-up", hangs_up, LOST),
-    ("garbage", says_garbage, LOST),
-    ("continuations", floods_with_continuations, LOST),
-    ("packed-bomb", packs_a_bomb, LOST),
-    ("longer", longer_than_its_length, CUT + LOST),
-    ("shorter", shorter_than_its_length, CUT + LOST),
-)
-
-
-def certify(folder):
-    """A certificate for this host that signs itself: (certificate, key)."""
-    paths = folder / "cert.pem", folder / "key.pem"
-    done = run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes",
-                "-days", "2", "-subj", "/CN=provider", "-addext",
-                "subjectAltName=IP:127.0.0.1", "-keyout", paths[1], "-out",
-                paths[0]])
-    equal(done.returncode, 0, f"openssl ({done.stderr})")
-    return paths
-
-
-@contextlib.contextmanager
-def over_streams(**more):
-    """An HTTP/2 provider, its governor and a client."""
-    with Scratch() as folder:
-        cert, key = certify(folder)
-        with Streams(tls_context(cert, key, ("h2",)), **more) as provider, \
-                Rgovd(settings(provider, f'\tca_file = "{cert}"')) as rgovd, \
-                Worker(rgovd) as worker:
-            yield provider, rgovd, worker
-
-
-@checks.test
-def each_misdeed_of_a_stream_is_a_typed_error():
-    """The same over HTTP/2, where libcurl would send a refused stream again by
-    itself."""
-    behaviours = {name: behave for name, behave, _ in STREAM_MISDEEDS}
-    wrong = []
-    with over_streams(**behaviours) as (provider, rgovd, worker):
-        judge_good(worker, "nothing")
-        sockets = sockets_of(rgovd.process)
-        for name, _, codes in STREAM_MISDEEDS:
-            try:
-                misbehave(worker, provider, name, codes)
-            except Failed as e:
-                wrong.append(str(e))
-        judge_quiet(rgovd, provider, sockets)
-    row(campaign="streams", kinds=len(STREAM_MISDEEDS), violations=len(wrong))
-    count("violations", len(wrong))
-    check(not wrong, "\n     ".join(wrong))
-
-
-@checks.test
-def a_provider_that_goes_away_after_an_answer_lost_none():
-    """GOAWAY behind each answer: the next call knows, and is answered at its
-    first attempt, on a connection of its own."""
-    with over_streams(last=goes_away_after) as (provider, _, worker):
-        for _ in range(5):
-            reply = worker.invoke("last", idempotent=False).expect("Reply")
-            equal(reply["attempts"], 1, f"attempts of {reply}")
-            wait_until(lambda: provider.open() == 0, what="the GOAWAY's end")
-        equal(provider.posts["last"], 5, "POSTs")
-
-
-@checks.test
-def one_stream_at_a_time_is_kept():
-    """The provider allows one stream per connection: 20 calls at once are all
-    answered.  (It hangs up where a call came before its settings were known:
-    that is a counted attempt.)"""
-    with over_streams(most_streams=1) as (provider, _, worker):
-        worker.invoke("good").expect("Reply")
-        calls = [worker.invoke("good", user=f"u{n % 5}") for n in range(20)]
-        attempts = sum(call.expect("Reply")["attempts"] for call in calls)
-        check(20 <= provider.posts["good"] - 1 <= attempts,
-              f"{provider.posts['good'] - 1} POSTs in {attempts} attempts")
-
-
-@checks.test
-def a_body_that_nobody_reads_ends_at_the_deadline():
-    """The provider opens no window for the body: the call ends by its deadline,
-    and others go on over the same provider."""
-    with over_streams() as (provider, rgovd, worker):
-        stuck = worker.invoke("never-reads", body_bytes=LARGE, timeout=4)
-        wait_until(lambda: provider.posts["never-reads"] == 1,
-                   what="the stuck call at the provider")
-        judge_good(worker, "a stuck body")
-        equal(stuck.result()["type"], "Timeout", "type of the stuck call")
-        judge_good(worker, "the end of the stuck body")
-        equal(provider.posts["never-reads"], 1, "POSTs")
-        wait_until(rgovd.is_idle, what="an idle rgovd")
-
-
-
-# ---------------------------------------------------------------- TLS
-
-class Handshakes(Provider):
-    """Takes the first bytes of a handshake, says this, and ends."""
-
-    def __init__(self, said=b"", end=None):
-        super().__init__()
-        self.url = self.url.replace("http:", "https:")
-        self.said, self.end = said, end
-
-    def talk(self, connection):
-        self.posts["hello"] += connection.recv(1 << 16)[:1] == b"\x16"
-        connection.sendall(self.said)
-        if self.end:
-            self.end(Visit(self, connection, None, b"", 1))
-
-
-SERVER_HELLO = b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03" + b"r" * 20
-HANDSHAKES = (
-    ("closed", b"", None, "TlsFailed"),
-    ("reset", b"", Visit.reset, "TlsFailed"),
-    ("cut-in-the-middle", SERVER_HELLO, None, "TlsFailed"),
-    ("reset-in-the-middle", SERVER_HELLO, Visit.reset, "TlsFailed"),
-    ("protocol-version", b"\x15\x03\x03\x00\x02\x02\x46", None, "TlsFailed"),
-    ("handshake-failure", b"\x15\x03\x03\x00\x02\x02\x28", None, "TlsFailed"),
-    ("garbage", b"\xff" * 100, None, "TlsFailed"),
-    ("silence", b"", Visit.wait_for_the_end, "ConnectTimeout"),
-    ("silence-in-the-middle", SERVER_HELLO, Visit.wait_for_the_end,
-     "ConnectTimeout"),
-)
-
-
-@checks.cases(*HANDSHAKES)
-def a_handshake_that_fails_sends_nothing(name, said, end, code):
-    """Each is an error of its own kind after its retries; a reload to a healthy
-    endpoint brings the answers back."""
-    with Handshakes(said, end) as bad, Provider() as provider, \
-            Rgovd(settings(bad)) as rgovd, Worker(rgovd) as worker:
-        result = worker.invoke("m", idempotent=False).result()
-        judge_error(result, (code,), name)
-        equal(bad.posts["hello"], result["attempts"], "handshakes begun")
-        rgovd.write_config(settings(provider))
-        equal(rgovd.rgov("reload").returncode, 0, "status of the reload")
-        judge_good(worker, name)
-        wait_until(lambda: bad.open() == 0, what="no open handshake")
-
-
-@contextlib.contextmanager
-def over_tls(prepare=lambda context: None, **behaviours):
-    with Scratch() as folder:
-        cert, key = certify(folder)
-        context = tls_context(cert, key)
-        prepare(context)
-        with Provider(context, **behaviours) as provider, \
-                Rgovd(settings(provider, f'\tca_file = "{cert}"')) as rgovd, \
-                Worker(rgovd) as worker:
-            yield provider, worker
-
-
-def old_protocols_only(context):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        context.minimum_version = ssl.TLSVersion.TLSv1
-        context.maximum_version = ssl.TLSVersion.TLSv1_1
-    context.set_ciphers("ALL:@SECLEVEL=0")
-
-
-@checks.test
-def old_protocols_are_refused():
-    """A provider that speaks TLS 1.1 at most: TlsFailed, nothing is sent."""
-    with over_tls(old_protocols_only) as (provider, worker):
-        judge_error(worker.invoke("m").result(), ("TlsFailed",), "TLS 1.1")
-        equal(provider.posts.total(), 0, "POSTs")
-
-
-def ends_without_notice(part):
-    """An answer of no announced length, cut without TLS's notice of the end."""
-    def behave(visit):
-        visit.read_body()
-        visit.send(OK, JSON, b"\r\n", answer_for(visit.model)[part])
-        os.close(visit.socket.detach())
-    return behave
-
-
-@checks.test
-def an_answer_cut_off_under_tls_is_no_answer():
-    """Where the end of the connection is the end of the answer, anybody could
-    have cut it (libcurl does not ask for TLS's own notice): it counts only when
-    its JSON is complete."""
-    with over_tls(cut=ends_without_notice(slice(0, -1)),
-                  whole=ends_without_notice(slice(None))) as (_, worker):
-        judge_error(worker.invoke("cut").result(), BAD + CUT, "cut off")
-        worker.invoke("whole").expect("Reply")
-        judge_good(worker, "an answer cut off")
-
-
 @checks.test
 def ipv6_is_spoken():
     """[::1] as any other endpoint."""
@@ -574,6 +221,71 @@ def ipv6_is_spoken():
             Worker(rgovd) as worker:
         judge_good(worker, "nothing")
         equal(provider.posts["good"], 1, "POSTs")
+
+
+
+# ---------------------------------------------------------------- a proxy
+
+class ReverseProxy(Process):
+    """tinyproxy in front of a provider.  rgovd uses no forward proxy (see
+    rgov.conf(5)); this is what a gateway between the two looks like."""
+
+    def __init__(self, folder, port, provider):
+        config = folder / "tinyproxy.conf"
+        config.write_text(f"""Listen 127.0.0.1
+Port {port}
+Timeout 10
+LogLevel Error
+ReverseOnly Yes
+ReversePath "/" "{provider.url}/"
+""")
+        super().__init__("tinyproxy", ["tinyproxy", "-d", "-c", str(config)],
+                         folder / "tinyproxy.log", env=base_env())
+        wait_until(lambda: socket.create_connection(("127.0.0.1", port)).close()
+                   or True, what="tinyproxy")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@checks.test
+def a_proxy_in_between():
+    """Good answers pass; what the provider does to the proxy, or its death, is
+    the proxy's error or a lost connection; a new proxy serves at once."""
+    if not shutil.which("tinyproxy"):
+        raise Skip("no tinyproxy here")
+    hold = threading.Event()
+
+    def waits(visit):
+        visit.read_body()
+        hold.wait(PATIENCE_S)
+
+    port = free_port()
+    with Scratch() as folder, \
+            Provider(reset=saying(end=Visit.reset), cut=saying(
+                OK, b"Content-Length: 9\r\n\r\n{"), waits=waits) as provider, \
+            Rgovd(settings(provider).replace(
+                provider.url, f"http://127.0.0.1:{port}")) as rgovd, \
+            Worker(rgovd) as worker:
+        proxy = ReverseProxy(folder, port, provider)
+        judge_good(worker, "nothing")
+        for name in ("reset", "cut"):
+            result = worker.invoke(name, idempotent=False).result()
+            judge_error(result, None, name)
+            equal(provider.posts[name], 1, f"POSTs of {name}")
+            judge_good(worker, name)
+        stuck = worker.invoke("waits", idempotent=False)
+        wait_until(lambda: provider.posts["waits"] == 1, what="the stuck call")
+        proxy.kill9()
+        judge_error(stuck.result(), LOST, "the proxy's death")
+        hold.set()
+        judge_error(worker.invoke("good").result(), ("ConnectFailed",),
+                    "no proxy")
+        ReverseProxy(folder, port, provider)
+        judge_good(worker, "a new proxy")
 
 
 checks.main()
