@@ -61,6 +61,7 @@ MORE_NAMES = {"close-all": ["close-all-running"],
 REISSUED = ("reattach-running", "restart")
 NUMBERS = 1000000  # bodies of one run, at most
 RESIDENT_GROWTH_KB = 4096
+PAUSE_MS = 5500  # above every time-out that concerns a session
 
 
 def simulator():
@@ -277,6 +278,23 @@ def nothing_is_left_of_one_killed_while_it_follows_a_restart():
     with simulator() as sim, governor(sim) as rgovd:
         walkers = walk(rgovd, {"restart": 1 if ALL else 97})
         conclude(sim, rgovd, walkers)
+
+
+@checks.cases(("submit", 1, "served"), ("permit", 13, "served"),
+              ("register-patiently", 31, "any"))
+def a_stopped_client_is_not_a_dead_one(path, every, kept):
+    """Clients stopped after each instruction of a submit stand for longer than
+    any time-out of rgovd's (the handshake's 5 s is the longest that could end a
+    session); nobody else waits, and then each gets its answer."""
+    needs_to_look_into_rgovd()
+    with simulator() as sim, governor(sim) as rgovd:
+        walker = Walker(rgovd, "client_paused", path, 1 if ALL else every,
+                        PAUSE_MS, kept).run()
+        walker.violations = (walker.result["violations"]
+                             + walker.wrong_answers())
+        row(**walker.result, every=every)
+        count("violations", walker.violations)
+        conclude(sim, rgovd, [walker])
 
 
 class SanitizedRgovd(Rgovd):

@@ -239,6 +239,19 @@ static void prepare_fresh(struct client *client)
 	request(client, MODEL_PLAIN);
 }
 
+/* It gives rgovd as long as a stopped process may need. */
+static void prepare_patient(struct client *client)
+{
+	const struct rgov_options options = {
+		.size = sizeof(options), .connect_timeout_ms = PATIENCE_MS};
+
+	open_session(client);
+	rgov_close(client->gov);
+	must(rgov_open(&options, &client->gov) == 0);
+	client->reply.size = sizeof(client->reply);
+	request(client, MODEL_PLAIN);
+}
+
 /* The library has been used before: what it works out once, it knows. */
 static void prepare_again(struct client *client)
 {
@@ -433,6 +446,7 @@ const struct client_path client_paths[] = {
 	{"close-all", NEEDS_BUSY, prepare_all, do_close, conclude_rc},
 	{"register", 0, prepare_fresh, do_submit, conclude_submit},
 	{"register-again", 0, prepare_again, do_submit, conclude_submit},
+	{"register-patiently", 0, prepare_patient, do_submit, conclude_submit},
 	{"reattach", NEEDS_BUSY | REISSUES, prepare_cut_off, do_dispatch,
 		conclude_dispatch},
 	{"restart", NEEDS_RESTART | ENDS_ASLEEP | REISSUES, prepare_running,
