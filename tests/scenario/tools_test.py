@@ -88,8 +88,19 @@ class Terminal:
         return self
 
     def __exit__(self, *_):
+        self.end()
         self.tmux("kill-server")
         self.scratch.remove()
+
+    def end(self):
+        """Before its terminal goes.  LeakSanitizer attaches to the program at
+        its end with a SIGSTOP; the SIGCONT that the kernel sends when the
+        terminal's shell dies takes that back, and both would wait for ever."""
+        with contextlib.suppress(OSError, IndexError):
+            pid = self.pid()
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGCONT)
+            self.ended()
 
     def screen(self, escapes=False):
         return self.tmux("capture-pane", "-p",
