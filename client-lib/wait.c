@@ -114,8 +114,7 @@ static int sleep_slice(struct rgov *gov, struct session *session, uint32_t slot,
 		count(&gov->sleeps);
 		rc = futex_wait(&daemon->word, seen, sleep_ns);
 	}
-	/* Relaxed: a late look costs rgovd one empty FUTEX_WAKE. */
-	store_relaxed(client->waiting, 0);
+	wake_withdraw(client);
 	return rc;
 }
 

@@ -89,7 +89,7 @@ static_assert(sizeof(struct client_header) == 2 * SHM_LINE, "header is ABI");
 struct client_slot {
 	_Alignas(SHM_LINE) _Atomic uint32_t word; /* C1: commits the rest */
 	_Atomic uint32_t
-		waiting;   /* a thread sleeps on the answer: shm_wake.h */
+		waiting;   /* threads that sleep on the answer: shm_wake.h */
 	uint8_t kind;      /* enum shm_kind */
 	uint8_t operation; /* enum shm_operation */
 	uint8_t class;     /* enum shm_class */

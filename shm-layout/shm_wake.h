@@ -8,8 +8,8 @@
  *     look at tail            look at polling: 0 -> ring the bell
  *
  *   client sleeps           rgovd answers           (W1, D3)
- *     waiting = 1             word = {g, DONE}
- *     futex: word still       look at waiting: 1 -> FUTEX_WAKE
+ *     waiting += 1            word = {g, DONE}
+ *     futex: word still       look at waiting: > 0 -> FUTEX_WAKE
  *       not the answer?
  *
  * Of two such pairs of steps at least one side sees the other's store.  The
@@ -41,12 +41,21 @@ static inline uint64_t wake_stop_polling(
 }
 
 /* Client.  Announces a sleeper; returns the word to look at, then to sleep on.
- */
+ * A count: several threads may wait for one slot. */
 static inline uint32_t wake_announce_sleep(
 	struct client_slot *client, const struct daemon_slot *daemon)
 {
-	atomic_store_explicit(&client->waiting, 1, memory_order_seq_cst);
+	(void)atomic_fetch_add_explicit(
+		&client->waiting, 1, memory_order_seq_cst);
 	return atomic_load_explicit(&daemon->word, memory_order_seq_cst);
+}
+
+/* Client.  It sleeps no more.  Relaxed: until rgovd sees it, it wakes nobody
+ * once too often. */
+static inline void wake_withdraw(struct client_slot *client)
+{
+	(void)atomic_fetch_sub_explicit(
+		&client->waiting, 1, memory_order_relaxed);
 }
 
 /* rgovd.  Commits the reply (D3); true: the sleeper must be woken. */

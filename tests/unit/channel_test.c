@@ -488,6 +488,36 @@ static void a_race_of_wait_and_abandon(void)
 	stop();
 }
 
+static void *wait_cancelled(void *argument)
+{
+	assert_ends(argument, RGOV_R_CANCELLED);
+	return NULL;
+}
+
+static void one_waiter_gives_up_the_other_is_woken(void)
+{
+	/* Two threads sleep on one ticket; the one whose time is up first must
+	 * not take the other's wake-up along. */
+	start(2, 0);
+	for (int i = 0; i < 5; i++) {
+		struct rgov_ticket ticket = submit("hold");
+		uint64_t sleeps = diagnose().sleeps;
+		struct rgov_reply reply = empty_reply();
+		pthread_t thread;
+
+		CU_ASSERT_EQUAL_FATAL(
+			pthread_create(&thread, NULL, wait_cancelled, &ticket),
+			0);
+		while (diagnose().sleeps == sleeps)
+			(void)sched_yield();
+		CU_ASSERT_EQUAL(rgov_wait(gov, &ticket, 5, &reply), -EAGAIN);
+		CU_ASSERT_EQUAL(rgov_cancel(gov, &ticket), 0);
+		CU_ASSERT_EQUAL(pthread_join(thread, NULL), 0);
+	}
+	CU_ASSERT_EQUAL(diagnose().found_by_slice, 0);
+	stop();
+}
+
 static void closing_with_requests_out(void)
 {
 	/* rgovd is told of each that is dropped, and nothing stays open. */
@@ -789,8 +819,8 @@ SUITE("channel", T(bodies_come_back_as_they_were),
 	T(settling_twice_is_stale), T(a_cancelled_permit_is_not_held),
 	T(cancel_in_each_state), T(abandoned_slots_come_back),
 	T(one_of_two_waiters_gets_the_end), T(a_race_of_wait_and_abandon),
-	T(closing_with_requests_out), T(a_bell_rings_where_asked_for),
-	T(an_event_loop_survives_a_restart),
+	T(one_waiter_gives_up_the_other_is_woken), T(closing_with_requests_out),
+	T(a_bell_rings_where_asked_for), T(an_event_loop_survives_a_restart),
 	T(an_unheard_bell_hides_no_restart), T(calls_go_on_over_restarts),
 	T(a_child_registers_anew), T(generations_wrap),
 	T(nobody_there_is_said_in_time), T(who_may_not_connect_is_told))

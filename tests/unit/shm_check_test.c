@@ -198,7 +198,7 @@ static void spoilt_content_is_named(void)
 	FINDS(theirs->body_bytes = SHM_BODY_MAX + 1, theirs->body_bytes = 0, 1);
 	FINDS(theirs->zero1[1] = 1, theirs->zero1[1] = 0, 12);
 	FINDS(theirs->zero2[4] = 1, theirs->zero2[4] = 0, 12);
-	FINDS(store_relaxed(theirs->waiting, 2),
+	FINDS(store_relaxed(theirs->waiting, UINT32_MAX),
 		store_relaxed(theirs->waiting, 0), 8);
 	FINDS(ours->result = SHM_RESULTS, ours->result = 0, 3);
 	FINDS(ours->body_bytes = SHM_BODY_REGION + 1, ours->body_bytes = 0, 6);

@@ -55,7 +55,7 @@ static void *be_client(void *unused)
 			(void)syscall(SYS_futex, &daemon_slot.word, FUTEX_WAIT,
 				seen, NULL, NULL, 0);
 		}
-		store_relaxed(client_slot.waiting, 0);
+		wake_withdraw(&client_slot);
 		if (payload != round + 1)
 			of_client = "a reply was seen before its word";
 	}
