@@ -175,6 +175,16 @@ void answer_at_once(
 			.message = message});
 }
 
+void answer_wake(const struct door_slot *slot)
+{
+	struct door_session *session = slot->session;
+
+	/* Relaxed: who is not seen yet looks at the word after us. */
+	if (load_relaxed(session_client_slot(session, slot->index)->waiting) !=
+		0)
+		wake(session_daemon_slot(session, slot->index));
+}
+
 void answer_punch(const struct door_slot *slot)
 {
 	(void)fallocate(slot->session->daemon_bodies_fd,

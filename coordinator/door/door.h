@@ -75,8 +75,8 @@ struct door_handlers {
 	/* A permit came back; the handler calls door_release(). */
 	void (*settled)(void *owner, struct door_slot *slot,
 		const struct door_settlement *settlement);
-	/* A permit of a predecessor came back while nobody listened, and its
-	 * slot is in its next request already: no handler has it. */
+	/* A permit of a predecessor came back while nobody listened (its slot
+	 * may be in its next request already): no handler has it. */
 	void (*overtaken)(void *owner, const struct door_slot *slot,
 		const struct door_settlement *settlement);
 	/* Its client died: the slot is gone when this returns. */

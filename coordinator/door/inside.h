@@ -76,6 +76,8 @@ void active_was_rung(struct door *door, uint64_t now_ns);
 /* answer.c: DONE for a slot that no handler has. */
 void answer_at_once(
 	struct door_slot *slot, enum shm_result result, const char *message);
+/* answer.c: whoever sleeps on it looks again. */
+void answer_wake(const struct door_slot *slot);
 /* answer.c: the pages of a large reply that was read. */
 void answer_punch(const struct door_slot *slot);
 

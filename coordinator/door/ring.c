@@ -334,6 +334,22 @@ static void tell_overtaken(const struct door_slot *slot)
 	door->handlers.overtaken(door->owner, slot, &settlement);
 }
 
+/* What a predecessor had not ended. */
+static void resume(struct door_slot *slot, uint32_t command)
+{
+	if (slot->state == SHM_GRANTED && command != SHM_SUBMIT) {
+		/* Given back while nobody listened.  Its word is all that is
+		 * left to say: the grant may be being read, and the descriptor
+		 * may be that of the next request already. */
+		tell_overtaken(slot);
+		door_release(slot);
+	} else if (command == SHM_CANCEL) {
+		answer_at_once(slot, SHM_CANCELLED, NULL);
+	} else {
+		submit(slot->session, slot, slot->state);
+	}
+}
+
 /* One slot of a predecessor's session.  Its state is what the predecessor last
  * published: ours alone to write, but a hostile client may bring forged files.
  * 0; -EPROTO with words, -ENOMEM.
@@ -359,15 +375,11 @@ static int recover_slot(
 			tell_overtaken(slot);
 		accept_new(slot, word);
 	} else if (slot->state != SHM_DONE) {
-		if (shm_low(word) == SHM_CANCEL)
-			answer_at_once(slot, SHM_CANCELLED, NULL);
-		else
-			submit(session, slot, slot->state);
-		/* A permit that was given back while nobody listened. */
-		if (shm_low(word) == SHM_SETTLE && slot->request != NULL &&
-			slot->state == SHM_GRANTED)
-			settle(slot);
+		resume(slot, shm_low(word));
 	}
+	/* Its predecessor may have died between the word and the wake-up. */
+	if (ours != 0)
+		answer_wake(slot);
 	return session->is_over ? -ENOMEM : 0;
 }
 

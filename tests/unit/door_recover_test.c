@@ -28,6 +28,7 @@ struct row {
 	enum shm_state word_state;
 	int result; /* -1: not looked at */
 };
+enum { UNTOUCHED = 0x55 };
 
 static const struct row rows[] = {
 	{"never used", 0, SHM_DONE, 0, SHM_NONE, 0, 0, "x", -1, 0, SHM_DONE,
@@ -66,9 +67,12 @@ static const struct row rows[] = {
 	{"permit out", 5, SHM_GRANTED, 5, SHM_SUBMIT, SHM_PERMIT, 0, "m",
 		SHM_GRANTED, 5, SHM_GRANTED, -1},
 	{"permit settled", 5, SHM_GRANTED, 5, SHM_SETTLE, SHM_PERMIT, 0, "m",
-		SHM_GRANTED, 5, SHM_DONE, -1},
+		-1, 5, SHM_DONE, UNTOUCHED},
+	{"permit settled, the next one being written", 5, SHM_GRANTED, 5,
+		SHM_SETTLE, SHM_CALL, 0, "x", -1, 5, SHM_DONE, UNTOUCHED},
+	/* Somebody may be reading the grant. */
 	{"permit cancelled", 5, SHM_GRANTED, 5, SHM_CANCEL, SHM_PERMIT, 0, "m",
-		-1, 5, SHM_DONE, SHM_CANCELLED},
+		-1, 5, SHM_DONE, UNTOUCHED},
 	{"permit settled, the next one new", 5, SHM_GRANTED, 6, SHM_SUBMIT, 0,
 		0, "hold", SHM_DONE, 6, SHM_ACCEPTED, -1},
 	{"permit settled, the next one cancelled", 5, SHM_GRANTED, 6,
@@ -102,7 +106,7 @@ static void leave_slot(struct raw *raw, uint32_t slot, const struct row *row)
 
 	to->flags = row->flags;
 	raw_word(raw, slot, row->theirs, row->command);
-	raw->daemon_slots[slot].result = 0x55;
+	raw->daemon_slots[slot].result = UNTOUCHED;
 	store_release(
 		raw->daemon_slots[slot].word, shm_word(row->ours, row->state));
 }
@@ -261,6 +265,7 @@ static void a_settlement_before_the_next_submit_is_told(void)
 struct sleeper {
 	struct raw *raw;
 	int woken; /* what the futex call said */
+	_Atomic pid_t thread;
 };
 
 static void *sleep_on_slot(void *argument)
@@ -301,6 +306,61 @@ static void a_sleeper_is_woken_by_the_successor(void)
 	/* EAGAIN where it came too late to sleep at all. */
 	CU_ASSERT(sleeper.woken == 0 || errno == EAGAIN);
 	CU_ASSERT_EQUAL(raw_answer(&raw, 0), shm_word(1, SHM_DONE));
+	raw_close(&raw);
+	rig_stop(rig);
+}
+
+static void *sleep_on_an_answer(void *argument)
+{
+	struct sleeper *sleeper = argument;
+	struct timespec limit = {.tv_sec = 10};
+
+	sleeper->thread = (pid_t)syscall(SYS_gettid);
+	(void)wake_announce_sleep(
+		sleeper->raw->client_slots, sleeper->raw->daemon_slots);
+	sleeper->woken =
+		(int)syscall(SYS_futex, &sleeper->raw->daemon_slots[0].word,
+			FUTEX_WAIT, shm_word(1, SHM_DONE), &limit, NULL, 0);
+	return NULL;
+}
+
+static bool sleeps(pid_t thread)
+{
+	char path[64], state = '?';
+	FILE *stat;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
+	stat = fopen(path, "re");
+	if (stat != NULL) {
+		if (fscanf(stat, "%*d (%*[^)]) %c", &state) != 1)
+			state = '?';
+		(void)fclose(stat);
+	}
+	return state == 'S';
+}
+
+static void a_missing_wake_up_is_made_good(void)
+{
+	/* The predecessor died between the answer's word and its FUTEX_WAKE:
+	 * the successor wakes the sleeper, whose own thread noticed nothing. */
+	struct rig *rig = rig_start();
+	struct sleeper sleeper = {.woken = -1};
+	pthread_t thread;
+	struct raw raw;
+
+	raw_open(rig, &raw, 1);
+	raw_submit(&raw, 0, 1, SHM_CALL, "x");
+	RIG_UNTIL(rig, raw_answer(&raw, 0) == shm_word(1, SHM_DONE));
+	sleeper.raw = &raw;
+	CU_ASSERT_EQUAL_FATAL(
+		pthread_create(&thread, NULL, sleep_on_an_answer, &sleeper), 0);
+	while (load_acquire(raw.client_slots[0].waiting) == 0 ||
+		!sleeps(sleeper.thread))
+		(void)sched_yield();
+	rig_restart(rig);
+	CU_ASSERT_EQUAL(raw_reattach(rig, &raw), WIRE_REATTACHED);
+	(void)pthread_join(thread, NULL);
+	CU_ASSERT_EQUAL(sleeper.woken, 0);
 	raw_close(&raw);
 	rig_stop(rig);
 }
@@ -597,7 +657,8 @@ static void going_down_leaves_new_requests_alone(void)
 SUITE("door_recover", T(every_row_of_the_table), T(rows_that_cannot_be),
 	T(all_slots_at_once), T(a_settlement_is_taken_with_the_next_submit),
 	T(a_settlement_before_the_next_submit_is_told),
-	T(a_sleeper_is_woken_by_the_successor), T(forged_files_are_refused),
+	T(a_sleeper_is_woken_by_the_successor),
+	T(a_missing_wake_up_is_made_good), T(forged_files_are_refused),
 	T(wrong_sessions_are_refused), T(a_session_that_has_ended_stays_ended),
 	T(one_file_does_not_pass_for_another), T(a_spoilt_header_is_refused),
 	T(an_unsealed_file_is_sealed),
