@@ -5,7 +5,7 @@
  *
  *     0        4096              4096+R          +S             +T
  *     +--------+-----------------+---------------+--------------+
- *     | header | ring: 8 x 4 x n | slots: 192 x n| texts: 4K x n|
+ *     | header | ring: 8 x 8 x n | slots: 192 x n| texts: 4K x n|
  *     +--------+-----------------+---------------+--------------+
  *       (each part starts on a page; n slots; texts are only touched
  *        by the slots in use)

@@ -45,14 +45,14 @@ static size_t whole_pages(size_t bytes)
 	return (bytes + SHM_PAGE - 1) / SHM_PAGE * SHM_PAGE;
 }
 
-/* At least one more than all slots together can have waiting: see "Why the ring
- * cannot overflow", LAYOUT.md.  A power of two, so that positions need no
- * division and wrap cleanly. */
+/* At least as many as all slots together can have waiting, which is 7n + 1: see
+ * "Why the ring cannot overflow", LAYOUT.md.  A power of two, so that positions
+ * need no division and wrap cleanly. */
 static uint32_t ring_entries(uint32_t slots)
 {
-	uint32_t entries = 2 * SHM_RING_PER_SLOT;
+	uint32_t entries = SHM_RING_PER_SLOT;
 
-	while (entries <= slots * SHM_RING_PER_SLOT)
+	while (entries < slots * SHM_RING_PER_SLOT)
 		entries *= 2;
 	return entries;
 }

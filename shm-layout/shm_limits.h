@@ -15,7 +15,7 @@ enum {
 	SHM_SLOTS_MAX = 1024, /* requests a session can have outstanding */
 	SHM_SLOTS_DEFAULT = 64,
 	SHM_RING_PER_SLOT =
-		4, /* see "Why the ring cannot overflow", LAYOUT.md */
+		8, /* see "Why the ring cannot overflow", LAYOUT.md */
 
 	SHM_USER_BYTES = 64,      /* with the final zero */
 	SHM_APP_BYTES = 64,       /* application label, with the final zero */
