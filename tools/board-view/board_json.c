@@ -181,6 +181,7 @@ static struct writer lane_object(
 	put_int(&lane, "starts_limit", from->starts_limit);
 	put_signed(&lane, "tokens_available", from->tokens_available);
 	put_int(&lane, "tokens_limit", from->tokens_limit);
+	put_int(&lane, "tokens_reserved", from->tokens_reserved);
 	put_int(&lane, "retry_budget_left", from->retry_budget_left);
 	put_bool(&lane, "gate_open", from->gate_open != 0);
 	put_real(&lane, "gate_opens_in_s",
