@@ -365,9 +365,12 @@ void json_scan_begin(struct json_scan *scan, const char *text, size_t bytes,
 	struct json_member *wanted, size_t count,
 	const struct json_strings *strings)
 {
-	*scan = (struct json_scan){.start = text,
-		.at = text,
-		.end = text + bytes,
+	/* NULL is the text of an answer without a body. */
+	const char *start = text != NULL ? text : "";
+
+	*scan = (struct json_scan){.start = start,
+		.at = start,
+		.end = start + bytes,
 		.want = VALUE,
 		.strings = strings,
 		.wanted = wanted,

@@ -43,7 +43,7 @@ struct json_strings {
 /*
  * Checks that the text is one JSON object (RFC 8259; the bytes above 0x7f of
  * strings are not judged) and fills in the members wanted of its top level.
- * `strings` may be NULL.
+ * `strings` may be NULL, and text where bytes is 0.
  *
  * Returns 0.  -EINVAL: it is not; ret_error then says what and at which byte,
  * quoting nothing of the document.  Time is linear in bytes.  The values point

@@ -89,6 +89,8 @@ static void refuses_what_is_not(void)
 			CU_FAIL_FATAL(bad[i]);
 	CU_ASSERT_EQUAL(scan_bytes("{}\0", 3), -EINVAL);
 	CU_ASSERT_EQUAL(scan_bytes("{\"a\":\"\0\"}", 9), -EINVAL);
+	CU_ASSERT_EQUAL(
+		json_scan_object(NULL, 0, NULL, 0, NULL, error), -EINVAL);
 }
 
 /* Any beginning of a good document is refused, without reading beyond it. */
