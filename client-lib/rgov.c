@@ -384,9 +384,13 @@ int rgov_submit_permit(struct rgov *gov, const struct rgov_request *request,
 static int read_reply_body(const struct session *session, uint32_t slot,
 	struct rgov_reply *reply, size_t n)
 {
-	char *body = malloc(n + 1);
+	char *body;
 	size_t got = 0;
 
+	if (n > SHM_BODY_REGION)
+		return fail(-EIO, "reply: expected at most %d bytes, found %zu",
+			SHM_BODY_REGION, n);
+	body = malloc(n + 1);
 	if (body == NULL)
 		return fail(-ENOMEM, "no memory for a reply of %zu bytes", n);
 	while (got < n) {

@@ -184,6 +184,31 @@ static int64_t blocks_of(int fd)
 	return fstat(fd, &file) == 0 ? file.st_blocks : -1;
 }
 
+static void claim_a_huge_reply(struct rig *of)
+{
+	session_daemon_slot(of->door->sessions, 0)->body_bytes = UINT32_MAX;
+}
+
+static void a_reply_beyond_its_region_is_none(void)
+{
+	/* What rgovd says of a reply's size is not believed above the region:
+	 * nothing is allocated for it, and the slot goes on. */
+	struct rgov_reply reply = empty_reply();
+	struct rgov_ticket ticket;
+
+	start(1, 0);
+	ticket = submit("x");
+	while (!session_has_answer(gov->session, 0, ticket.generation))
+		(void)sched_yield();
+	rig_do(rig, claim_a_huge_reply);
+	CU_ASSERT_EQUAL(rgov_wait(gov, &ticket, UINT64_MAX, &reply), -EIO);
+	CU_ASSERT_PTR_NOT_NULL(strstr(rgov_why(), "expected at most 25165824"));
+	CU_ASSERT_EQUAL(diagnose().slots_taken, 0);
+	ticket = submit("x");
+	assert_ends(&ticket, RGOV_R_OK);
+	stop();
+}
+
 static void large_pages_go_back(void)
 {
 	/* The memory of large bodies and replies is given back, also when the
@@ -814,7 +839,8 @@ static void who_may_not_connect_is_told(void)
 }
 
 SUITE("channel", T(bodies_come_back_as_they_were),
-	T(a_reply_above_the_region_is_said_to_be), T(large_pages_go_back),
+	T(a_reply_above_the_region_is_said_to_be),
+	T(a_reply_beyond_its_region_is_none), T(large_pages_go_back),
 	T(ten_thousand_permits_asleep), T(ten_thousand_permits_spinning),
 	T(settling_twice_is_stale), T(a_cancelled_permit_is_not_held),
 	T(cancel_in_each_state), T(abandoned_slots_come_back),
