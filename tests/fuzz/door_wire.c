@@ -169,6 +169,8 @@ static void act(struct fuzz *fuzz)
 	} else if (what == LEAVE) {
 		leave(fuzz);
 	} else if (what == CONNECT) {
+		/* More than its sessions in one turn would be refused. */
+		(void)rig_turn(rig, 0);
 		close_socket(i);
 		sockets[i] = raw_connect(rig);
 	} else if (sockets[i] < 0) {
