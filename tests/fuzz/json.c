@@ -102,6 +102,26 @@ static void compare(const char *text, size_t n, struct json_member *wanted)
 	json_decref(document);
 }
 
+/* In pieces of any size it is the same document, with the same members. */
+static void scan_in_pieces(const char *text, size_t n, size_t piece, int whole,
+	const struct json_member *wanted)
+{
+	struct json_member again[WANTED] = {
+		{.name = "a"}, {.name = "b"}, {.name = "usage"}};
+	char error[JSON_ERROR_BYTES];
+	struct json_scan scan;
+	int rc;
+
+	json_scan_begin(&scan, text, n, again, WANTED, NULL);
+	do
+		rc = json_scan_more(&scan, piece, error);
+	while (rc == 1);
+	MUST(rc == whole);
+	for (int i = 0; rc == 0 && i < WANTED; i++)
+		MUST(again[i].value.text == wanted[i].value.text &&
+			again[i].value.bytes == wanted[i].value.bytes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	struct fuzz fuzz = {data, bytes};
@@ -116,6 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 
 	document = (struct json_text){text, n};
 	rc = json_scan_object(text, n, wanted, WANTED, &strings, error);
+	scan_in_pieces(text, n, 1 + n % 7, rc, wanted);
 	if (rc == 0 && is_ascii(text, n))
 		compare(text, n, wanted);
 	else if (rc == 0)
