@@ -1,4 +1,4 @@
-/* One thread, one ring of descriptors under a mutex. */
+/* One thread, one queue of descriptors under a mutex. */
 #include "coordinator/door/closer.h"
 
 #include <errno.h>
@@ -9,14 +9,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROOM = 1024, PATIENCE_S = 1 };
+enum { ROOM_FIRST = 64, PATIENCE_S = 1 };
 
 struct closer {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t work;
-	int fds[ROOM];
-	unsigned int first, n;
+	int *fds; /* a ring that grows: there are no more than may be open */
+	size_t room, first, n;
 	bool is_ending;
 };
 
@@ -40,7 +40,7 @@ static int next(struct closer *closer)
 		(void)pthread_cond_wait(&closer->work, &closer->lock);
 	if (closer->n > 0) {
 		fd = closer->fds[closer->first];
-		closer->first = (closer->first + 1) % ROOM;
+		closer->first = (closer->first + 1) % closer->room;
 		closer->n--;
 	}
 	(void)pthread_mutex_unlock(&closer->lock);
@@ -74,6 +74,7 @@ static void free_parts(struct closer *closer)
 {
 	(void)pthread_cond_destroy(&closer->work);
 	(void)pthread_mutex_destroy(&closer->lock);
+	free(closer->fds);
 	free(closer);
 }
 
@@ -86,7 +87,9 @@ int closer_create(struct closer **ret_closer)
 		return -ENOMEM;
 	(void)pthread_mutex_init(&closer->lock, NULL);
 	(void)pthread_cond_init(&closer->work, NULL);
-	rc = start_thread(closer);
+	closer->room = ROOM_FIRST;
+	closer->fds = malloc(ROOM_FIRST * sizeof(*closer->fds));
+	rc = closer->fds != NULL ? start_thread(closer) : -ENOMEM;
 	if (rc < 0) {
 		free_parts(closer);
 		return rc;
@@ -95,14 +98,30 @@ int closer_create(struct closer **ret_closer)
 	return 0;
 }
 
+static bool make_room(struct closer *closer)
+{
+	size_t room = 2 * closer->room;
+	int *fds = malloc(room * sizeof(*fds));
+
+	if (fds == NULL)
+		return false;
+	for (size_t i = 0; i < closer->n; i++)
+		fds[i] = closer->fds[(closer->first + i) % closer->room];
+	free(closer->fds);
+	closer->fds = fds;
+	closer->room = room;
+	closer->first = 0;
+	return true;
+}
+
 bool closer_take(struct closer *closer, int fd)
 {
 	bool has_room;
 
 	(void)pthread_mutex_lock(&closer->lock);
-	has_room = closer->n < ROOM;
+	has_room = closer->n < closer->room || make_room(closer);
 	if (has_room) {
-		closer->fds[(closer->first + closer->n) % ROOM] = fd;
+		closer->fds[(closer->first + closer->n) % closer->room] = fd;
 		closer->n++;
 		(void)pthread_cond_signal(&closer->work);
 	}

@@ -14,8 +14,8 @@ struct closer;
 /* Starts the thread; it is idle until there is something to close.  -errno. */
 int closer_create(struct closer **ret_closer);
 
-/* Takes the descriptor over; never blocks.  False: it is still the caller's,
- * for as many as there is room for wait already. */
+/* Takes the descriptor over; never blocks.  False: no memory, it is still the
+ * caller's. */
 bool closer_take(struct closer *closer, int fd);
 
 /* Closes what it still has, but does not wait long for one that hangs: that one

@@ -56,8 +56,8 @@ static void dismiss(struct door *door, int fd)
 		(void)close(fd);
 	else if (!closer_take(door->strangers, fd))
 		LOG(LOG_ERROR, "door.stuck",
-			"a client's descriptor stays open: those before it "
-			"cannot be closed");
+			"no memory to close a client's descriptor: it stays "
+			"open");
 }
 
 static void dismiss_all(struct door *door, struct incoming *incoming)
