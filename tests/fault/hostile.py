@@ -232,8 +232,8 @@ class Stranger:
     def __init__(self, rgovd, path=None):
         self.path = str(path or rgovd.socket)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(PATIENCE_S)
         self.socket.connect(self.path)
+        self.socket.settimeout(PATIENCE_S)
         self.fds, self.slots, self.id = [], 0, b""
         self.client = self.daemon = None
         self.tail = 0
