@@ -199,6 +199,12 @@ static int write_body(const struct session *session, uint32_t slot,
 	const char *from = body;
 	off_t at = (off_t)shm_body_off(slot);
 
+	/* Beyond it a write is a signal, which ends whoever does not know. */
+	if ((uint64_t)at + n > session->most_file_bytes)
+		return fail(-EFBIG,
+			"body of %zu bytes in slot %u: above RLIMIT_FSIZE, "
+			"%llu bytes, which counts for shared memory",
+			n, slot, (unsigned long long)session->most_file_bytes);
 	while (n > 0) {
 		ssize_t done = pwrite(
 			session->fds[WIRE_FD_CLIENT_BODIES], from, n, at);

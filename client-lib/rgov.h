@@ -143,6 +143,7 @@ struct rgov_reply {
  *   -EAGAIN        all slots of this process are taken
  *   -ETIMEDOUT     the deadline passed, also while rgovd was away
  *   -ENOMEM, -ENOSPC
+ *   -EFBIG         this process may not write so large a file (RLIMIT_FSIZE)
  *
  * Killed in the middle: rgovd drops the request.
  */

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -278,6 +279,14 @@ static void sign_header(struct session *session)
 
 /* ------------------------------------------------------------ life */
 
+static uint64_t most_file_bytes(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) == 0 ? limit.rlim_cur
+						    : RLIM_INFINITY;
+}
+
 static struct session *allocate(uint32_t slots)
 {
 	struct session *session = calloc(1, sizeof(*session));
@@ -287,6 +296,7 @@ static struct session *allocate(uint32_t slots)
 	store_relaxed(session->socket, -1);
 	for (int i = 0; i < WIRE_REATTACH_FDS; i++)
 		session->fds[i] = -1;
+	session->most_file_bytes = most_file_bytes();
 	session->client_shape = client_shape(slots);
 	session->daemon_shape = daemon_shape(slots);
 	session->slots = calloc(slots, sizeof(*session->slots));

@@ -62,6 +62,7 @@ struct session {
 	/* A bell that the kernel had no memory for; relaxed: the next look, or
 	 * the next bell, pays it. */
 	_Atomic bool owes_bell;
+	uint64_t most_file_bytes; /* of this process, RLIMIT_FSIZE */
 };
 
 /* Where and as what to register. */

@@ -309,6 +309,9 @@ static void harden(void)
 {
 	struct rlimit limit;
 
+	/* A limit of file size counts for memory files, too: it is an error
+	 * code of one session, or of the log, not the end of all. */
+	(void)signal(SIGXFSZ, SIG_IGN);
 	/* No core with prompts and keys in it, no ptrace by the same uid. */
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
