@@ -36,17 +36,17 @@ def judge(storm, web, name):
     storm.verdict(name, storm.judge(calls, excused))
 
 
-@checks.cases(("sync-workers", "sync", strike_workers, 0, 70),
-              ("gthread-workers", "gthread", strike_workers, 1, 70),
-              ("sync-rgovd", "sync", strike_rgovd, 1, 50),
-              ("gthread-rgovd", "gthread", strike_rgovd, 0, 50),
-              ("sync-both", "sync", strike_both, 0, 80),
-              ("gthread-both", "gthread", strike_both, 1, 80))
-def storm_over_gunicorn(name, worker_class, strike, engine, kills):
+@checks.cases(("sync-workers", "sync", strike_workers, 0, RPM, 70),
+              ("gthread-workers", "gthread", strike_workers, 1, RPM, 70),
+              ("sync-rgovd", "sync", strike_rgovd, 1, FEW, 50),
+              ("gthread-rgovd", "gthread", strike_rgovd, 0, FEW, 50),
+              ("sync-both", "sync", strike_both, 0, RPM, 80),
+              ("gthread-both", "gthread", strike_both, 1, RPM, 80))
+def storm_over_gunicorn(name, worker_class, strike, engine, rpm, kills):
     """Users of survivors are answered with their own answers, each request is
     at the provider as often as it may be, no window exceeds the limit, and
     nothing is left."""
-    with Storm(loop=ENGINES[engine]) as storm, \
+    with Storm(ENGINES[engine], rpm) as storm, \
             Web(storm, worker_class) as web:
         while storm.n_kills() < kills:
             strike(storm, web)
@@ -73,7 +73,7 @@ def large_workers_dump_their_cores():
     the others are served."""
     if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
         raise Skip("the hard limit of core files is 0")
-    with Storm(loop=ENGINES[0]) as storm, \
+    with Storm(ENGINES[0]) as storm, \
             Web(storm, "gthread", ballast_mb=BALLAST_MB) as web:
         megabytes = 0
         while storm.n_kills() < CRASHES:

@@ -40,14 +40,14 @@ def check_wakes(storm, reports):
                                     "taken")
 
 
-@checks.cases(("clients", strike_clients, 0, 180),
-              ("rgovd", strike_rgovd, 1, 120),
-              ("both", strike_both, 0, 220),
-              ("both", strike_both, 1, 220))
-def storm_over_clients(name, strike, engine, kills):
+@checks.cases(("clients", strike_clients, 0, RPM, 180),
+              ("rgovd", strike_rgovd, 1, FEW, 130),
+              ("both", strike_both, 0, RPM, 220),
+              ("both-few", strike_both, 1, FEW, 220))
+def storm_over_clients(name, strike, engine, rpm, kills):
     """Survivors are answered, each request is there as often as it may be, no
     window exceeds the limit, and nothing is left."""
-    with Storm(loop=ENGINES[engine]) as storm:
+    with Storm(ENGINES[engine], rpm) as storm:
         pool = Pool(storm, CLIENTS, THREADS)
         while storm.n_kills() < kills:
             strike(storm, pool)

@@ -28,7 +28,7 @@ def stopped_is_not_dead(_name, engine):
     a submit, of a wait -- for longer than any time-out, twice; rgovd is killed
     while they are.  The others are served all the while; the stopped go on as if
     nothing had been, and each of their requests has one end."""
-    with Storm(loop=engine) as storm:
+    with Storm(engine) as storm:
         pool = Pool(storm, CLIENTS, THREADS)
         stop_many(storm, pool, STOPPED)
         for kills in (False, True):

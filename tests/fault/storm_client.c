@@ -12,7 +12,7 @@
  * Output, each line one write to a file opened with O_APPEND:
  *   P pid parent                     a process begins; its own lines follow
  *   B pid id op timeout_ms bytes     a request is about to be handed in
- *   E pid id rc result status digest elapsed_ms   and this is its end
+ *   E pid id rc elapsed_ms digest result     and this is its end
  *   X pid                            it is about to exec: what is out is lost
  *   Q pid sleeps found_by_slice reconnects slots_taken     it ended well
  *
@@ -128,10 +128,9 @@ static void tell_end(struct one *one, int rc)
 {
 	char digest[65];
 
-	tell("E %d %" PRIu64 " %d %s %d %s %ld\n", (int)getpid(), one->id, rc,
-		rc == 0 ? rgov_result_name(one->reply.result) : "-",
-		one->reply.http_status, digest_of(&one->reply, digest),
-		elapsed_ms(&one->begun));
+	tell("E %d %" PRIu64 " %d %ld %s %s\n", (int)getpid(), one->id, rc,
+		elapsed_ms(&one->begun), digest_of(&one->reply, digest),
+		rc == 0 ? rgov_result_name(one->reply.result) : "-");
 	rgov_reply_fini(&one->reply);
 }
 
@@ -177,9 +176,13 @@ static char *make_body(uint64_t id, size_t bytes)
 	return body;
 }
 
-static void name_user(uint64_t id, char user[16])
+/* What is large is charged to a user of its own: others would wait for it. */
+static void name_user(uint64_t id, size_t bytes, char user[32])
 {
-	(void)snprintf(user, 16, "user-%d", (int)(id % 23));
+	if (bytes > BODY_SMALL)
+		(void)snprintf(user, 32, "large-%" PRIu64, id);
+	else
+		(void)snprintf(user, 32, "lean-%d", (int)(id % 23));
 }
 
 /* B, and the request is in; on failure E as well. */
@@ -187,8 +190,9 @@ static int submit(struct worker *worker, struct one *one, char op,
 	uint64_t timeout_ms, uint32_t flags)
 {
 	size_t bytes = draw_bytes(worker);
-	char *body, user[16];
+	char *body, user[32];
 	struct rgov_request request = {.size = sizeof(request),
+		.priority = RGOV_NORMAL,
 		.model_id = "vendor.model-v1",
 		.user = user,
 		.body_bytes = bytes,
@@ -198,7 +202,7 @@ static int submit(struct worker *worker, struct one *one, char op,
 
 	tell_begin(one, op, timeout_ms, bytes);
 	body = make_body(one->id, bytes);
-	name_user(one->id, user);
+	name_user(one->id, bytes, user);
 	request.body = body;
 	rc = rgov_submit(gov, &request, &one->ticket);
 	free(body);
@@ -261,7 +265,7 @@ static void do_abandon(struct worker *worker)
 		return;
 	nap(worker, 60);
 	rgov_abandon(gov, &one.ticket);
-	tell("E %d %" PRIu64 " 0 abandoned 0 - 0\n", (int)getpid(), one.id);
+	tell("E %d %" PRIu64 " 0 0 - abandoned\n", (int)getpid(), one.id);
 }
 
 /* Several out at once, collected in another order. */
@@ -282,8 +286,9 @@ static void do_batch(struct worker *worker)
 
 static bool hold_permit(struct one *one, char op)
 {
-	char user[16];
+	char user[32];
 	struct rgov_request request = {.size = sizeof(request),
+		.priority = RGOV_NORMAL,
 		.model_id = "vendor.model-v1",
 		.user = user,
 		.timeout_ms = TIMEOUT_MS,
@@ -291,7 +296,7 @@ static bool hold_permit(struct one *one, char op)
 	int rc;
 
 	tell_begin(one, op, TIMEOUT_MS, 0);
-	name_user(one->id, user);
+	name_user(one->id, 0, user);
 	rc = rgov_permit(gov, &request, &one->ticket, &one->reply);
 	if (rc != 0 || one->reply.result != RGOV_R_OK) {
 		tell_end(one, rc);

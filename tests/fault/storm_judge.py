@@ -70,9 +70,9 @@ def calls_of(lines):
                     int(number), int(pid), kind, int(timeout_ms) / 1e3,
                     digest_of(int(number), int(size)))
                 out[pid].add(int(number))
-            case ["E", pid, number, rc, result, _, digest, elapsed_ms]:
+            case ["E", pid, number, rc, elapsed_ms, digest, *result]:
                 call = calls[int(number)]
-                call.ending = result if rc == "0" else rc
+                call.ending = " ".join(result) if rc == "0" else rc
                 call.answers = "" if digest == "-" else digest
                 call.elapsed_s = int(elapsed_ms) / 1e3
                 out[pid].discard(call.number)
@@ -112,14 +112,15 @@ class Judge:
     that ended it.  excused: numbers of calls that went with an exec."""
 
     def __init__(self, calls, arrivals, deaths_ns=(), struck=None, excused=(),
-                 stopped_s=None, guard_s=1.0, retries=False):
+                 stopped_s=None, guard_s=1.0, upstream_fails=()):
         self.calls, self.arrivals = calls, arrivals
         self.deaths_ns = sorted(deaths_ns)
         self.struck = struck or {}
         self.excused = excused
         self.stopped_s = stopped_s or {}
         self.guard_ns = int(guard_s * 1e9)
-        self.retries = retries  # faults of the provider are tried again
+        # What else may be told of any call, where the provider fails too.
+        self.upstream_fails = upstream_fails
         self.broken = []
 
     def blame(self, claim, call, why):
@@ -145,7 +146,8 @@ class Judge:
             if call.pid not in self.struck and call.number not in self.excused:
                 self.blame("4 lost", call, "it never ended")
             return
-        if call.ending == "ok" or call.ending in TYPED[call.kind]:
+        if (call.ending == "ok" or call.ending in TYPED[call.kind]
+                or call.ending in self.upstream_fails):
             return
         if not (call.ending in AWAY and self.deaths_ns):
             self.blame("4 ending", call, f"it was told {call.ending}")
@@ -170,11 +172,11 @@ class Judge:
         again = len(arrivals) - 1
         if again <= 0:
             return
-        if call.kind == "o":
+        if call.kind == "o" and not self.upstream_fails:
             self.blame("2 once", call, f"it arrived {again + 1} times")
         allowed = self._deaths_between(
             arrivals[0].at_ns - self.guard_ns, arrivals[-1].at_ns)
-        if self.retries:
+        if self.upstream_fails:
             allowed += sum(a.ending.startswith(("fault", "throttled"))
                            for a in arrivals)
         if again > allowed:
@@ -245,7 +247,8 @@ class Judge:
         ends += self.deaths_ns[at:at + 1]
         if call.pid in self.struck:
             ends.append(self.struck[call.pid])
-        gave_up = call.ending not in ("ok", "") or call.number in self.excused
+        gave_up = (call.ending not in ("ok", "") or call.number in self.excused
+                   or not call.ending and call.kind in "dxa")
         if gave_up or (later or not call.ending) and self._deaths_between(
                 arrival.at_ns - self.guard_ns, arrival.at_ns):
             ends.append(arrival.at_ns)

@@ -28,7 +28,7 @@ class Web:
     def __init__(self, storm, worker_class, preload=True, ballast_mb=0):
         self.storm = storm
         self.folder = storm.rgovd.scratch.path
-        self.journal = self.folder / "journal"
+        self.journal = self.folder / f"journal{next(storm.numbers)}"
         env = storm.rgovd.client_env(
             STORM_JOURNAL=self.journal, BALLAST_MB=ballast_mb,
             PRELOADED="1" if preload else None, REQUEST_TIMEOUT_S=TIMEOUT_S)
@@ -61,8 +61,9 @@ class Web:
     def end(self):
         """The users finish, then the workers, then what those have forked."""
         self.storm.resume_all()
-        self.users.end()
+        self.users.over.set()
         self.storm.await_struck()
+        self.users.end()
         self._check_workers()
         master = self.gunicorn.process
         master.signal(signal.SIGTERM)
@@ -136,7 +137,6 @@ class Users:
 
     def __init__(self, storm, web):
         self.storm, self.web = storm, web
-        self.numbers = itertools.count(1)
         self.over = threading.Event()
         self.calls, self.lost, self.forks = {}, {}, set()
         self.background = Background(
@@ -149,7 +149,7 @@ class Users:
                 ("", "fork", "exec"), (30, 1, 1))[0])
 
     def _ask(self, user, beside):
-        number = next(self.numbers)
+        number = next(self.storm.numbers)
         text = f"section {number}"
         call = self.calls[number] = Call(
             number, 0, "http", TIMEOUT_S * (2 if beside else 1),
