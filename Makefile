@@ -177,10 +177,16 @@ include tests/fuzz/fuzz.mk
 
 build-tests: all $(UNIT_BINS) $(TEST_BINS)
 
-# One rgovd of the campaign is sanitized: what a hostile client does to it shows.
+FAULT_TSAN := one_mapping_test wake_test channel_test
+
+# One rgovd of the campaign is sanitized: what a hostile client does to it shows;
+# and some unit tests are, with both ends as threads of one process.
 build-faults: build-tests $(FAULT_BINS) $(PRELOADS)
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan \
 		SANITIZE=address,undefined CFLAGS='-O1 -g' $(BUILD)/asan/rgovd
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan \
+		SANITIZE=thread CFLAGS='-O1 -g' \
+		$(FAULT_TSAN:%=$(BUILD)/tsan/tests/unit/%)
 
 check: ## everything a change must pass (installs what is missing first)
 	@$(MAKE) --no-print-directory deps

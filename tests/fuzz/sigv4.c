@@ -31,8 +31,10 @@ static void take_headers(struct fuzz *fuzz, struct signing *signing)
 	while (fuzz->left > 0 && signing->n < HEADERS) {
 		char *name = fuzz_text(fuzz), *value = fuzz_text(fuzz);
 
-		/* The receiver compares it with the body. */
-		if (strcasecmp(name, "x-amz-content-sha256") == 0)
+		/* The receiver compares it with the body; and there is a
+		 * host already. */
+		if (strcasecmp(name, "x-amz-content-sha256") == 0 ||
+			strcasecmp(name, "host") == 0)
 			name[0] = 'y';
 		signing->names[signing->n] = name;
 		signing->values[signing->n] = value;
