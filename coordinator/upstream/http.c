@@ -93,13 +93,11 @@ static void on_unasked(struct http_socket *sock)
 	char byte;
 
 	/* The event may be about what has been read meanwhile: look. */
-	if (is_still_ours(sock)) {
-		if (recv(sock->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
-			(errno == EAGAIN || errno == EINTR))
-			return;
-		if (!sock->http->has_streams)
-			spoil(sock->fd);
-	}
+	if (recv(sock->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+		(errno == EAGAIN || errno == EINTR))
+		return;
+	if (is_still_ours(sock) && !sock->http->has_streams)
+		spoil(sock->fd);
 	loop_unwatch(sock->http->loop, &sock->watch);
 }
 

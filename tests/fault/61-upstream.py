@@ -176,38 +176,14 @@ def each_misdeed_is_a_typed_error():
     check(not wrong, "\n     ".join(wrong))
 
 
-FORGED = b'{"model":"forged"}'
-
-
 @checks.cases(("at-once", False), ("when-it-rests", True))
 def an_answer_that_nobody_asked_for_is_nobodys(_name, is_late):
     """A second answer behind the first, in one piece with it or when the
-    connection is in the pool: the next call gets its own."""
-    rests, sent = threading.Event(), threading.Event()
-
-    def says_more(visit):
-        visit.read_body()
-        if is_late:
-            visit.answer()
-            rests.wait(PATIENCE_S)
-            visit.send(sized(FORGED))
-        else:
-            visit.send(sized(answer_for(visit.model)), sized(FORGED))
-        sent.set()
-        return KEEP
-
-    with Provider(more=says_more) as provider, \
+    connection is in the pool: the next call gets its own, at once."""
+    more = SaysMore(is_late)
+    with Provider(more=more) as provider, \
             Rgovd(settings(provider)) as rgovd, Worker(rgovd) as worker:
-        for _ in range(10):
-            rests.clear()
-            sent.clear()
-            reply = worker.invoke("more").expect("Reply")
-            check('"more"' in reply["text"], f"its own answer: {reply}")
-            rests.set()
-            check(sent.wait(PATIENCE_S), "the forged answer is sent")
-            good_one = judge_good(worker, "a forged answer")
-            equal(good_one["attempts"], 1, "attempts of the good call")
-        equal(provider.posts["good"], 10, "POSTs of the good calls")
+        more.judge(worker, provider)
 
 
 @checks.test

@@ -261,4 +261,12 @@ def an_answer_cut_off_under_tls_is_no_answer():
         judge_good(worker, "an answer cut off")
 
 
+@checks.test
+def an_answer_that_nobody_asked_for_is_nobodys():
+    """Said under TLS when the connection is in the pool: as in 61-upstream."""
+    more = SaysMore(True)
+    with over_tls(more=more) as (provider, worker):
+        more.judge(worker, provider)
+
+
 checks.main()

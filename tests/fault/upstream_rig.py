@@ -40,6 +40,40 @@ def sized(body, *lines):
                      b"Content-Length: %d\r\n\r\n" % len(body), body])
 
 
+class SaysMore:
+    """A behaviour: a second answer, which nobody asked for, behind the first;
+    in one piece with it, or when the connection rests in rgovd's pool."""
+
+    def __init__(self, is_late):
+        self.is_late = is_late
+        self.rests, self.sent = threading.Event(), threading.Event()
+
+    def __call__(self, visit):
+        visit.read_body()
+        forged = sized(b'{"model":"forged"}')
+        if self.is_late:
+            visit.answer()
+            self.rests.wait(PATIENCE_S)
+            visit.send(forged)
+        else:
+            visit.send(sized(answer_for(visit.model)), forged)
+        self.sent.set()
+        return KEEP
+
+    def judge(self, worker, provider):
+        """Everybody gets his own answer, and nobody is delayed by a retry."""
+        for _ in range(10):
+            self.rests.clear()
+            self.sent.clear()
+            reply = worker.invoke("more").expect("Reply")
+            check('"more"' in reply["text"], f"its own answer: {reply}")
+            self.rests.set()
+            check(self.sent.wait(PATIENCE_S), "the forged answer is sent")
+            reply = judge_good(worker, "a forged answer")
+            equal(reply["attempts"], 1, "attempts of the good call")
+        equal(provider.posts["good"], 10, "POSTs of the good calls")
+
+
 LOST = ("ConnectionReset",)
 CUT = ("Truncated",)
 BAD = ("BadResponse",)
