@@ -10,8 +10,10 @@
 
 enum {
 	ACTIVE_MAX = 16, /* sessions that are polled while rgovd is awake */
-	/* Ring entries taken from one session before the others have a turn. */
+	/* Ring entries, and bytes of bodies to be read and hashed, taken from
+	 * one session before the others have a turn: about 0.5 ms of work. */
 	ENTRIES_PER_TURN = 64,
+	BYTES_PER_TURN = 512 * 1024,
 };
 
 struct door {
@@ -28,6 +30,7 @@ struct door {
 	int n_active;
 	uint32_t n_rung; /* sessions that wait for a turn: is_rung */
 	uint64_t pass;
+	size_t turn_bytes;         /* of bodies, in this turn of a session */
 	struct door_session *over; /* expelled in this pass, by `next` */
 	/* Spinning: active.c. */
 	int spin_credit;

@@ -129,6 +129,7 @@ static void submit(struct door_session *session, struct door_slot *slot,
 		answer_at_once(slot, SHM_INVALID, wrong);
 		return;
 	}
+	door->turn_bytes += copy.body_bytes;
 	door->handlers.submitted(door->owner, slot,
 		&(struct door_submission){
 			.kind = copy.kind,
@@ -311,7 +312,10 @@ int ring_take(struct door_session *session)
 		door_expel(session, "a tail too far ahead of what was read");
 		return -1;
 	}
-	for (; waiting > 0 && taken < ENTRIES_PER_TURN; waiting--, taken++) {
+	session->door->turn_bytes = 0;
+	for (; waiting > 0 && taken < ENTRIES_PER_TURN &&
+		session->door->turn_bytes < BYTES_PER_TURN;
+		waiting--, taken++) {
 		/* Relaxed: D2 made it visible. */
 		uint64_t entry = load_relaxed(client_ring(session->client,
 			&session->client_shape)[session->head & mask]);

@@ -736,6 +736,31 @@ static void a_flood_leaves_others_their_turn(void)
 	close_scene(&scene);
 }
 
+static void large_bodies_leave_others_their_turn(void)
+{
+	/* Bodies are read and hashed where they are handed out: some 500 KB in
+	 * one turn of a session, not a whole ring of them. */
+	enum { MANY = 32, BYTES = 200000 };
+	struct scene scene = open_scene();
+	struct raw raw;
+
+	raw_open(scene.rig, &raw, MANY);
+	RIG_REST(scene.rig);
+	for (uint32_t i = 0; i < MANY; i++) {
+		raw_describe(&raw, i, SHM_CALL, "hold")->body_bytes = BYTES;
+		raw_command(&raw, i, 1, SHM_SUBMIT);
+	}
+	(void)loop_step(scene.rig->loop, 0); /* the bell */
+	for (unsigned int turn = 1; turn <= 5; turn++) {
+		(void)door_poll(scene.rig->door);
+		CU_ASSERT_EQUAL(scene.rig->submitted, 3 * turn);
+	}
+	RIG_REST(scene.rig);
+	CU_ASSERT_EQUAL(scene.rig->submitted, MANY);
+	raw_close(&raw);
+	close_scene(&scene);
+}
+
 static void a_late_acknowledgement_frees_the_pages(void)
 {
 	/* ACK(g) gives the pages of a large reply back, also where SUBMIT(g+1)
@@ -835,6 +860,7 @@ SUITE("door_hostile", T(a_slot_out_of_range), T(a_tail_too_far),
 	T(too_many_sessions_are_refused), T(a_crowd_leaves_room_for_others),
 	T(administration_is_answered), T(nobody_is_forgotten_behind_sixteen),
 	T(a_flood_leaves_others_their_turn),
+	T(large_bodies_leave_others_their_turn),
 	T(a_late_acknowledgement_frees_the_pages),
 	T(the_process_dies_and_its_socket_lives),
 	T(nothing_is_left_of_sessions))
