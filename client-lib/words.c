@@ -13,11 +13,13 @@ static _Thread_local char why[512];
 
 int fail(int error, const char *format, ...)
 {
+	char text[sizeof(why)]; /* the arguments may be what is in `why` */
 	va_list args;
 
 	va_start(args, format);
-	(void)vsnprintf(why, sizeof(why), format, args);
+	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	(void)snprintf(why, sizeof(why), "%s", text);
 	return error;
 }
 
