@@ -319,8 +319,10 @@ class Reload:
         done = self.rgovd.rgov("reload")
         if done.returncode == 0:
             self.now = wanted
-        equal(self.rgovd.stats()["requests_per_minute"], self.now,
-              f"the limit after {done.stdout}{done.stderr}")
+        # The board follows in the same turn, after the answer.
+        wait_until(lambda: self.rgovd.stats()["requests_per_minute"]
+                   == self.now, timeout=2,
+                   what=f"{self.now} after {done.stdout}{done.stderr}")
         return Answer(rc=0, slices=0, why=done.stdout + done.stderr, result=(
             f"exit {done.returncode}" if done.returncode else "ok"))
 
