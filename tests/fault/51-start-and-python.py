@@ -68,9 +68,8 @@ def judge_start(start, rgovd, puppet, shim):
         shim.hold()  # what fails from here on is another path
         if "counts as full" in start.text():
             return None  # the old board could not be read: it is careful
-        answers = [puppet.visit(act) for act in (puppet.permit, puppet.call)]
-        bad = [str(a) for a in answers if not a.is_good]
-        return f"it is ready, but: {bad}" if bad else None
+        answer = puppet.visit(puppet.call)
+        return None if answer.is_good else f"it is ready, but: {answer}"
     if start.status <= 0:
         return f"it ended with {start.status}"
     if not start.text().strip():
