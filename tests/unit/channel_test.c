@@ -565,7 +565,8 @@ static void closing_with_requests_out(void)
 	wait_for(&rig->submitted, 7);
 	rgov_close(gov);
 	wait_for(&rig->orphaned, 6);
-	while (open_descriptors() != before)
+	/* What the first session had may have been on its way out before. */
+	while (open_descriptors() > before)
 		(void)sched_yield();
 	gov = open_handle(1);
 	stop();
