@@ -18,6 +18,8 @@
 #define DEFAULT_CONNECT_MS 2000u
 /* An answer to a passed deadline may be under way: wait for it this long. */
 #define GRACE_NS (1000u * MS_NS)
+/* Is rgovd still there?  Settlements ask that often. */
+#define LOOK_AGAIN_NS (10u * MS_NS)
 /* What an event loop may be held up for when rgovd is away. */
 #define RECONNECT_TRY_NS (20u * MS_NS)
 
@@ -291,11 +293,14 @@ static void ring(struct rgov *gov, struct session *session)
 	session_ring(session);
 }
 
-static void command_and_ring(struct rgov *gov, struct session *session,
+/* True: rgovd sleeps, and was rung. */
+static bool command_and_ring(struct rgov *gov, struct session *session,
 	uint32_t slot, enum shm_command command)
 {
-	if (session_command(session, slot, command))
-		ring(gov, session);
+	if (!session_command(session, slot, command))
+		return false;
+	ring(gov, session);
+	return true;
 }
 
 static void commit(struct rgov *gov, struct session *session, uint32_t slot,
@@ -308,7 +313,7 @@ static void commit(struct rgov *gov, struct session *session, uint32_t slot,
 	own->cancelled = false;
 	own->body_bytes = is_permit ? 0 : request->body_bytes;
 	own->use = SLOT_OUT;
-	command_and_ring(gov, session, slot, SHM_SUBMIT);
+	(void)command_and_ring(gov, session, slot, SHM_SUBMIT);
 }
 
 static uint64_t deadline_of(const struct rgov_request *request)
@@ -647,7 +652,7 @@ static void post_cancel(
 	own->cancelled = true;
 	if (own->is_permit)
 		write_settlement(session, slot, SHM_SETTLED_UNUSED, -1, -1);
-	command_and_ring(gov, session, slot, SHM_CANCEL);
+	(void)command_and_ring(gov, session, slot, SHM_CANCEL);
 }
 
 static void abandon_slot(struct rgov *gov, struct session *session,
@@ -679,7 +684,20 @@ int rgov_cancel(struct rgov *gov, const struct rgov_ticket *ticket)
 	return rc;
 }
 
-/* -ESTALE: it is not held. */
+/* Under the lock: is it time to look at the socket again?  Each time would cost
+ * a busy process more than the settlement itself. */
+static bool is_look_due(struct session *session)
+{
+	uint64_t now = clock_now_ns();
+
+	if (now - session->looked_ns < LOOK_AGAIN_NS)
+		return false;
+	session->looked_ns = now;
+	return true;
+}
+
+/* -ESTALE: it is not held.  1: it is given back, and whether rgovd still
+ * listens should be looked at. */
 static int settle_in(struct rgov *gov, struct session *session,
 	const struct rgov_ticket *ticket, enum shm_settlement how,
 	int64_t input_tokens, int64_t output_tokens)
@@ -691,9 +709,9 @@ static int settle_in(struct rgov *gov, struct session *session,
 	if (own->use == SLOT_HELD && own->generation == ticket->generation) {
 		write_settlement(session, ticket->slot, how, input_tokens,
 			output_tokens);
-		command_and_ring(gov, session, ticket->slot, SHM_SETTLE);
+		rc = command_and_ring(gov, session, ticket->slot, SHM_SETTLE) ||
+		     is_look_due(session);
 		session_release_slot(session, ticket->slot);
-		rc = 0;
 	}
 	(void)pthread_mutex_unlock(&gov->lock);
 	return rc;
@@ -736,10 +754,10 @@ int rgov_settle(struct rgov *gov, const struct rgov_ticket *ticket,
 		return rc;
 	rc = settle_in(gov, session, ticket, (enum shm_settlement)how,
 		input_tokens, output_tokens);
-	if (rc == 0)
+	if (rc > 0)
 		bring_back(gov, session);
 	handle_leave(gov, session);
-	return rc == 0 ? 0
+	return rc >= 0 ? 0
 		       : fail(rc, "this ticket is not a permit that is held");
 }
 

@@ -54,6 +54,7 @@ struct session {
 	struct daemon_slot *daemon_slots; /* mapped read-only */
 	_Atomic uint64_t *ring;
 	const struct board *board; /* NULL: could not be mapped */
+	uint64_t looked_ns;        /* when, at the socket */
 	uint64_t tail;
 	struct slot *slots;
 	uint32_t *free_slots; /* a stack: the lowest are used first and most */
