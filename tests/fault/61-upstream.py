@@ -152,14 +152,15 @@ def neighbour(rgovd, what):
 
 # ---------------------------------------------------------------- HTTP/1.1
 
-@checks.test
-def each_misdeed_is_a_typed_error():
+@checks.cases(*((loop, loop) for loop in LOOPS))
+def each_misdeed_is_a_typed_error(_name, loop):
     """One governor meets them all, one after the other, beside a neighbour whose
     calls go to the same provider."""
     behaviours = {name: behave for name, behave, *_ in MISDEEDS}
     wrong = []
     with Provider(**behaviours) as provider, \
-            Rgovd(settings(provider)) as rgovd, Worker(rgovd) as worker:
+            Rgovd(settings(provider), loop=loop) as rgovd, \
+            Worker(rgovd) as worker:
         judge_good(worker, "nothing")
         sockets = sockets_of(rgovd.process)
         with neighbour(rgovd, "misdeeds"):
@@ -171,18 +172,20 @@ def each_misdeed_is_a_typed_error():
                     wrong.append(str(e))
         equal(provider.posts["elsewhere"], 0, "redirects that were followed")
         judge_quiet(rgovd, provider, sockets)
-    row(campaign="misdeeds", kinds=len(MISDEEDS), violations=len(wrong))
+    row(campaign="misdeeds", loop=loop, kinds=len(MISDEEDS), violations=len(wrong))
     count("violations", len(wrong))
     check(not wrong, "\n     ".join(wrong))
 
 
-@checks.cases(("at-once", False), ("when-it-rests", True))
-def an_answer_that_nobody_asked_for_is_nobodys(_name, is_late):
+@checks.cases(*((f"{name}-{loop}", is_late, loop) for loop in LOOPS for
+                name, is_late in (("at-once", False), ("when-it-rests", True))))
+def an_answer_that_nobody_asked_for_is_nobodys(_name, is_late, loop):
     """A second answer behind the first, in one piece with it or when the
     connection is in the pool: the next call gets its own, at once."""
     more = SaysMore(is_late)
     with Provider(more=more) as provider, \
-            Rgovd(settings(provider)) as rgovd, Worker(rgovd) as worker:
+            Rgovd(settings(provider), loop=loop) as rgovd, \
+            Worker(rgovd) as worker:
         more.judge(worker, provider)
 
 

@@ -94,23 +94,23 @@ def certify(folder):
 
 
 @contextlib.contextmanager
-def over_streams(**more):
+def over_streams(loop=None, **more):
     """An HTTP/2 provider, its governor and a client."""
     with Scratch() as folder:
         cert, key = certify(folder)
         with Streams(tls_context(cert, key, ("h2",)), **more) as provider, \
-                Rgovd(settings(provider, f'\tca_file = "{cert}"')) as rgovd, \
-                Worker(rgovd) as worker:
+                Rgovd(settings(provider, f'\tca_file = "{cert}"'),
+                      loop=loop) as rgovd, Worker(rgovd) as worker:
             yield provider, rgovd, worker
 
 
-@checks.test
-def each_misdeed_of_a_stream_is_a_typed_error():
+@checks.cases(*((loop, loop) for loop in LOOPS))
+def each_misdeed_of_a_stream_is_a_typed_error(_name, loop):
     """The same over HTTP/2, where libcurl would send a refused stream again by
     itself."""
     behaviours = {name: behave for name, behave, _ in STREAM_MISDEEDS}
     wrong = []
-    with over_streams(**behaviours) as (provider, rgovd, worker):
+    with over_streams(loop, **behaviours) as (provider, rgovd, worker):
         judge_good(worker, "nothing")
         sockets = sockets_of(rgovd.process)
         for name, _, codes in STREAM_MISDEEDS:
@@ -119,7 +119,7 @@ def each_misdeed_of_a_stream_is_a_typed_error():
             except Failed as e:
                 wrong.append(str(e))
         judge_quiet(rgovd, provider, sockets)
-    row(campaign="streams", kinds=len(STREAM_MISDEEDS), violations=len(wrong))
+    row(campaign="streams", loop=loop, kinds=len(STREAM_MISDEEDS), violations=len(wrong))
     count("violations", len(wrong))
     check(not wrong, "\n     ".join(wrong))
 
