@@ -61,7 +61,8 @@ class Ask:
 
     def __enter__(self):
         tell("B", os.getpid(), self.number, self.kind,
-             int(self.timeout * 1000), 0 if self.kind == "p" else self.size)
+             int(self.timeout * 1000), 0 if self.kind == "p" else self.size,
+             time.monotonic_ns())
         self.begun = time.monotonic()
         return self
 

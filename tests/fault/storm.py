@@ -74,11 +74,19 @@ def group_is_gone(pgid):
 @dataclasses.dataclass
 class Struck:
     """A process that got a signal meant to end it."""
+    pid: int
     pidfd: int
     number: int
     at_ns: int
     what: str
     ended: bool = False
+    closed: bool = False
+
+    def ends(self, seconds=0):
+        """Within so many seconds it has ended."""
+        self.ended = self.ended or bool(
+            select.select([self.pidfd], [], [], seconds)[0])
+        return self.ended
 
 
 class Storm:
@@ -93,7 +101,7 @@ class Storm:
                        seed=self.seed % 1000, extra=sim_extra)
         self.loop, self.config = loop, config
         self.deaths_ns = []  # of rgovd: when it was seen to be gone
-        self.struck = {}     # pid -> Struck
+        self.struck = []     # pids come back: by their order
         self.stopped = {}    # pid -> (pidfd, when to go on, stopped at)
         self.stopped_s = collections.Counter()  # per pid
         self.kills = collections.Counter()
@@ -157,28 +165,38 @@ model "*" {{ tokens_per_minute = {TOKENS} }}
             return False
 
     def strike(self, pid, number, what):
-        """A signal that is to end a process, once; False: it was gone."""
-        if pid in self.struck:
-            return False
+        """A signal that is to end a process; False: it has ended, or is at it."""
         try:
-            pidfd = os.pidfd_open(pid)
+            # The instant before the signal: what it does from now on is in
+            # question.
+            struck = Struck(pid, os.pidfd_open(pid), number,
+                            time.monotonic_ns(), what)
         except ProcessLookupError:
             return False
-        # Before the signal: what it does after this instant is in question.
-        self.struck[pid] = Struck(pidfd, number, time.monotonic_ns(), what)
-        if not self._send(pidfd, number):
-            del self.struck[pid]
-            os.close(pidfd)
+        if (struck.ends() or self._is_dying(pid)
+                or not self._send(struck.pidfd, number)):
+            os.close(struck.pidfd)
             return False
+        self.struck.append(struck)
         self.kills[f"{what} {signal.Signals(number).name}"] += 1
         return True
+
+    def _is_dying(self, pid):
+        return any(s.pid == pid and not s.ends() for s in self.struck)
+
+    def struck_ns(self):
+        """When each pid was struck, in order."""
+        found = collections.defaultdict(list)
+        for struck in self.struck:
+            found[struck.pid].append(struck.at_ns)
+        return found
 
     def suspend(self, pid, longest_s):
         """SIGSTOP now, SIGCONT after a random time."""
         self.suspend_for(pid, self.random.uniform(0.01, longest_s))
 
     def suspend_for(self, pid, seconds):
-        if pid in self.stopped or pid in self.struck:
+        if pid in self.stopped or self._is_dying(pid):
             return
         with contextlib.suppress(ProcessLookupError):
             pidfd = os.pidfd_open(pid)
@@ -198,25 +216,23 @@ model "*" {{ tokens_per_minute = {TOKENS} }}
         self._resume(float("inf"))
 
     def n_kills(self):
-        return self.kills.total()
+        """A child may just have ended by itself: not counted."""
+        return self.kills.total() - self.kills["child SIGKILL"]
 
     def await_struck(self):
         """Everything that was struck has ended.  As gunicorn does, SIGABRT is
         followed by SIGKILL: its handler raises SystemExit anywhere, and where
         that is in the start of a pool's thread, Python waits for it for ever."""
-        for pid, struck in self.struck.items():
-            if struck.ended:
+        for struck in self.struck:
+            if struck.closed:
                 continue
-            if struck.number == signal.SIGABRT and not self._ends(struck, 10):
+            if struck.number == signal.SIGABRT and not struck.ends(10):
                 self._send(struck.pidfd, signal.SIGKILL)
-            struck.ended = self._ends(struck, PATIENCE_S)
-            check(struck.ended, f"{struck.what} {pid} lives on after "
-                                f"{signal.Signals(struck.number).name}")
+            check(struck.ends(PATIENCE_S),
+                  f"{struck.what} {struck.pid} lives on after "
+                  f"{signal.Signals(struck.number).name}")
             os.close(struck.pidfd)
-
-    @staticmethod
-    def _ends(struck, seconds):
-        return bool(select.select([struck.pidfd], [], [], seconds)[0])
+            struck.closed = True
 
     # ---------------------------------------------------------- rgovd
 
@@ -303,8 +319,7 @@ model "*" {{ tokens_per_minute = {TOKENS} }}
         """The judge of these calls; what it finds is a violation."""
         judge = storm_judge.Judge(
             calls, storm_judge.arrivals_of(self.sim.events()), self.deaths_ns,
-            {pid: struck.at_ns for pid, struck in self.struck.items()},
-            excused, self.stopped_s, GUARD_S, upstream_fails)
+            self.struck_ns(), excused, self.stopped_s, GUARD_S, upstream_fails)
         self.violations += judge.judge(CONCURRENCY)
         self.peak = self.sim.report()["max_arrivals_in_window"]
         if self.peak > self.rpm:
@@ -369,16 +384,11 @@ class Pool:
         process = self.live[at]
         children = self._children(process)
         if children and self.storm.chance(0.2):
-            # Not counted: it may just have ended by itself.
-            with contextlib.suppress(ProcessLookupError):
-                pid = self.storm.random.choice(children)
-                self.storm.struck.setdefault(pid, Struck(
-                    os.pidfd_open(pid), signal.SIGKILL,
-                    time.monotonic_ns(), "child"))
-                os.kill(pid, signal.SIGKILL)
-        self.storm.strike(process.pid, self.storm.random.choice(numbers),
-                          "client")
-        self.live[at] = self._new()
+            self.storm.strike(self.storm.random.choice(children),
+                              signal.SIGKILL, "child")
+        if self.storm.strike(process.pid, self.storm.random.choice(numbers),
+                             "client"):
+            self.live[at] = self._new()
 
     def suspend(self, longest_s):
         self.storm.suspend(

@@ -11,7 +11,7 @@
  *
  * Output, each line one write to a file opened with O_APPEND:
  *   P pid parent                     a process begins; its own lines follow
- *   B pid id op timeout_ms bytes     a request is about to be handed in
+ *   B pid id op timeout_ms bytes now_ns      a request is about to be handed in
  *   E pid id rc elapsed_ms digest result     and this is its end
  *   X pid                            it is about to exec: what is out is lost
  *   Q pid sleeps found_by_slice reconnects slots_taken     it ended well
@@ -21,7 +21,6 @@
  */
 #include "client-lib/rgov.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -120,8 +119,9 @@ static void tell_begin(struct one *one, char op, uint64_t timeout_ms, size_t n)
 	one->id = atomic_fetch_add(&next_id, 1);
 	one->reply = (struct rgov_reply){.size = sizeof(one->reply)};
 	(void)clock_gettime(CLOCK_MONOTONIC, &one->begun);
-	tell("B %d %" PRIu64 " %c %" PRIu64 " %zu\n", (int)getpid(), one->id,
-		op, timeout_ms, n);
+	tell("B %d %" PRIu64 " %c %" PRIu64 " %zu %lld\n", (int)getpid(),
+		one->id, op, timeout_ms, n,
+		one->begun.tv_sec * 1000000000LL + one->begun.tv_nsec);
 }
 
 static void tell_end(struct one *one, int rc)

@@ -29,6 +29,7 @@ class Call:
     kind: str       # a key of TYPED
     timeout_s: float
     sha256: str     # of the body; "" for a permit
+    begun_ns: int
     ending: str = ""    # "ok", what it was told, or "" when nobody was told
     answers: str = ""   # the SHA-256 that the answer is for
     elapsed_s: float = 0.0
@@ -65,10 +66,10 @@ def calls_of(lines):
             case ["P", pid, _] if pid in leaving:  # the new image
                 leaving.remove(pid)
                 excused |= out.pop(pid, set())
-            case ["B", pid, number, kind, timeout_ms, size]:
+            case ["B", pid, number, kind, timeout_ms, size, begun_ns]:
                 calls[int(number)] = Call(
                     int(number), int(pid), kind, int(timeout_ms) / 1e3,
-                    digest_of(int(number), int(size)))
+                    digest_of(int(number), int(size)), int(begun_ns))
                 out[pid].add(int(number))
             case ["E", pid, number, rc, elapsed_ms, digest, *result]:
                 call = calls[int(number)]
@@ -108,8 +109,8 @@ def arrivals_of(events):
 
 
 class Judge:
-    """deaths_ns: when an rgovd was gone.  struck: pid -> when it got a signal
-    that ended it.  excused: numbers of calls that went with an exec."""
+    """deaths_ns: when an rgovd was gone.  struck: pid -> when it got signals
+    that ended it, in order: pids come back.  excused: numbers of calls that went with an exec."""
 
     def __init__(self, calls, arrivals, deaths_ns=(), struck=None, excused=(),
                  stopped_s=None, guard_s=1.0, upstream_fails=()):
@@ -143,7 +144,7 @@ class Judge:
     def _told(self, call):
         """4: every call of a survivor ends, in what it may end in."""
         if not call.ending:
-            if call.pid not in self.struck and call.number not in self.excused:
+            if not self._struck_ns(call) and call.number not in self.excused:
                 self.blame("4 lost", call, "it never ended")
             return
         if (call.ending == "ok" or call.ending in TYPED[call.kind]
@@ -151,6 +152,11 @@ class Judge:
             return
         if not (call.ending in AWAY and self.deaths_ns):
             self.blame("4 ending", call, f"it was told {call.ending}")
+
+    def _struck_ns(self, call):
+        """When the process of this call was struck; 0: it was not."""
+        return next((ns for ns in self.struck.get(call.pid, ())
+                     if ns >= call.begun_ns), 0)
 
     def _in_time(self, call):
         limit = call.timeout_s + GRACE_S + self.stopped_s.get(call.pid, 0)
@@ -225,7 +231,7 @@ class Judge:
         died_ns = self.deaths_ns[
             bisect.bisect_right(self.deaths_ns, when_ns) - 1:][:1]
         return (f"{number} {call.kind} {call.ending or 'not told'} "
-                f"struck {self._ms(self.struck.get(call.pid, 0), when_ns)} "
+                f"struck {self._ms(self._struck_ns(call), when_ns)} "
                 f"death {self._ms((died_ns or [0])[0], when_ns)} "
                 + " ".join(f"[{self._ms(a.at_ns, when_ns)} "
                            f"{self._ms(a.end_ns, when_ns)} {a.ending}]"
@@ -245,8 +251,8 @@ class Judge:
         ends += [a.at_ns for a in later[:1]]
         at = bisect.bisect_left(self.deaths_ns, arrival.at_ns)
         ends += self.deaths_ns[at:at + 1]
-        if call.pid in self.struck:
-            ends.append(self.struck[call.pid])
+        if self._struck_ns(call):
+            ends.append(self._struck_ns(call))
         gave_up = (call.ending not in ("ok", "") or call.number in self.excused
                    or not call.ending and call.kind in "dxa")
         if gave_up or (later or not call.ending) and self._deaths_between(

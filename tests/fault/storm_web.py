@@ -111,7 +111,7 @@ class Web:
         meanwhile had taken up the connection, and not yet the request."""
         started = {int(words[1]) for words in self._lines()
                    if words[0] == "start" and words[1].isdigit()}
-        struck_ns = [s.at_ns for s in self.storm.struck.values()]
+        struck_ns = [s.at_ns for s in self.storm.struck]
         return {number for number, (begun_ns, ended_ns)
                 in self.users.lost.items() if number not in started
                 and any(begun_ns <= at <= ended_ns for at in struck_ns)}
@@ -129,7 +129,8 @@ class Web:
 
 def child_of(call):
     return Call(-call.number, call.pid, "http", TIMEOUT_S,
-                claude_digest("Summarise.", f"child of {call.number}"))
+                claude_digest("Summarise.", f"child of {call.number}"),
+                call.begun_ns)
 
 
 class Users:
@@ -153,10 +154,9 @@ class Users:
         text = f"section {number}"
         call = self.calls[number] = Call(
             number, 0, "http", TIMEOUT_S * (2 if beside else 1),
-            claude_digest("Shorten.", text))
+            claude_digest("Shorten.", text), time.monotonic_ns())
         if beside == "fork":
             self.forks.add(number)
-        begun_ns = time.monotonic_ns()
         try:
             response = self.web.post(
                 "/analyze_section", {"session_id": user, "text": text,
@@ -164,9 +164,9 @@ class Users:
                 headers={"X-Storm-Id": str(number), "X-Storm-Do": beside},
                 timeout=120)
         except (http.client.HTTPException, OSError):
-            self.lost[number] = (begun_ns, time.monotonic_ns())
+            self.lost[number] = (call.begun_ns, time.monotonic_ns())
             return
-        call.elapsed_s = (time.monotonic_ns() - begun_ns) / 1e9
+        call.elapsed_s = (time.monotonic_ns() - call.begun_ns) / 1e9
         call.ending = "ok" if response.status == 200 else str(response.status)
         if response.status == 200:
             call.answers = answered_body(response.json()["analysis"])
