@@ -21,6 +21,7 @@
  */
 #include "client-lib/rgov.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
