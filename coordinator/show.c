@@ -430,9 +430,9 @@ static void show_tokens(struct request *request, uint64_t now_ns)
 	struct board_lane *lane;
 	uint32_t index;
 
-	policy_view_lane(request->policy.lane, now_ns, &view);
-	if (view.tokens_limit == 0 && view.tokens_day_limit == 0)
+	if (!policy_counts_tokens(&request->policy))
 		return;
+	policy_view_lane(request->policy.lane, now_ns, &view);
 	index = lane_record(governor, view.name, now_ns);
 	if (index == LANE_OTHERS)
 		return;

@@ -332,6 +332,8 @@ void policy_each_user(const struct policy *policy, uint64_t now_ns,
  * requests per minute)?  While not NEW. */
 bool policy_counts_starts(
 	const struct policy *policy, const struct policy_request *request);
+/* Has its lane a limit of tokens?  While not NEW. */
+bool policy_counts_tokens(const struct policy_request *request);
 
 const char *policy_refusal_text(enum policy_refusal refusal);
 const char *policy_lane_name(const struct policy_lane *lane);

@@ -116,3 +116,10 @@ bool policy_counts_starts(
 	return policy->settings->config.requests_per_minute != 0 ||
 	       request->lane->window.limit != 0;
 }
+
+bool policy_counts_tokens(const struct policy_request *request)
+{
+	const struct tokens *tokens = &request->lane->tokens;
+
+	return tokens->limit != 0 || tokens->day_limit != 0;
+}
