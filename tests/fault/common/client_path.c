@@ -1,7 +1,10 @@
 /* The paths of a client. */
 #include "tests/fault/common/client_path.h"
 
+#include "shm-layout/shm_daemon.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +19,7 @@ enum {
 	LARGE_TOKENS = 80000, /* their reply is above 256 KiB */
 	PAD_BYTES = 300000,   /* so is a body with this */
 	PATIENCE_MS = 60000,
+	FDS_MAX = 256,
 };
 
 __attribute__((noinline)) void path_begin(void)
@@ -260,6 +264,30 @@ static void prepare_again(struct client *client)
 	prepare_fresh(client);
 }
 
+/* The session's file as a dead rgovd leaves it: not marked as ended. */
+static void revive_session(void)
+{
+	static const uint64_t magic = SHM_DAEMON_MAGIC;
+	char path[32], target[64];
+
+	for (int fd = 0; fd < FDS_MAX; fd++) {
+		ssize_t n;
+		int file;
+
+		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		n = readlink(path, target, sizeof(target) - 1);
+		target[n > 0 ? n : 0] = '\0';
+		if (strcmp(target, "/memfd:rgov:daemon (deleted)") != 0)
+			continue;
+		file = open(path, O_RDWR | O_CLOEXEC);
+		must(file >= 0 && pwrite(file, &magic, sizeof(magic), 0) ==
+					  sizeof(magic));
+		(void)close(file);
+		return;
+	}
+	must(false);
+}
+
 /* Its rgovd has hung up, as one that dies does; the same one plays the
  * successor. */
 static void prepare_cut_off(struct client *client)
@@ -275,6 +303,7 @@ static void prepare_cut_off(struct client *client)
 	do
 		must(poll(&end, 1, PATIENCE_MS) == 1);
 	while ((end.revents & POLLHUP) == 0);
+	revive_session();
 }
 
 /* The parent waits for its own answer, whatever becomes of its child. */
