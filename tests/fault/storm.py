@@ -47,9 +47,11 @@ def descriptors(pid):
     """What each open descriptor of a process is, without its number."""
     found = collections.Counter()
     folder = f"/proc/{pid}/fd"
-    if not os.access(folder, os.R_OK):
-        raise Skip("only root can look at rgovd's descriptors")
-    for name in os.listdir(folder):
+    try:
+        names = os.listdir(folder)
+    except PermissionError:
+        raise Skip("only root can look at rgovd's descriptors") from None
+    for name in names:
         with contextlib.suppress(FileNotFoundError):
             link = os.readlink(f"{folder}/{name}")
             found[re.sub(r"[\d#]+|\(deleted\)", "", link).strip()] += 1
