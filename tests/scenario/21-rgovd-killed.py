@@ -3,7 +3,7 @@
 window at the provider exceeds the limit across the restart.
 """
 
-from harness import *
+from worker import *
 
 APP = ROOT / "examples/flask-app"
 RPM, MINUTE_S = 40, 3.0
@@ -108,6 +108,21 @@ for t in threads: t.join()
         equal(client.text().count("answered"), RPM + 10, "answers")
         report = check_window(sim)
         equal(report["throttled"], 0, "throttled responses")
+
+
+@checks.test
+def what_may_not_be_sent_twice_is_not():
+    """It runs while rgovd is killed: its client learns that nobody knows what
+    became of it, and the provider has seen it once."""
+    with Sim(latency="fixed:3") as sim, Rgovd(sim=sim) as rgovd, \
+            Worker(rgovd) as worker:
+        once = worker.invoke(idempotent=False)
+        wait_until(lambda: sim.report()["arrivals"] == 1, what="the call")
+        rgovd.restart()
+        found = once.expect("UpstreamError")
+        check("may not be sent twice" in found["text"], found)
+        wait_until(rgovd.is_idle, what="an idle rgovd")
+        equal(sim.report()["arrivals"], 1, "arrivals at the provider")
 
 
 @checks.test

@@ -207,6 +207,32 @@ static void all_slots_at_once(void)
 	rig_stop(rig);
 }
 
+static void submit_in_slot_0(void *owner)
+{
+	raw_submit(owner, 0, 1, SHM_CALL, "hold");
+}
+
+static void what_comes_during_the_scan_is_found(void)
+{
+	/* While the second slot is looked at, the first, which was empty then,
+	 * gets a request: its entry lies behind the tail that was taken. */
+	struct rig *rig = rig_start();
+	struct raw raw;
+
+	raw_open(rig, &raw, 2);
+	(void)raw_describe(&raw, 1, SHM_CALL, "hold");
+	rig_restart(rig);
+	raw_word(&raw, 1, 1, SHM_SUBMIT);
+	rig->meanwhile = submit_in_slot_0;
+	rig->meanwhile_owner = &raw;
+	CU_ASSERT_EQUAL(raw_reattach(rig, &raw), WIRE_REATTACHED);
+	RIG_REST(rig);
+	CU_ASSERT_EQUAL(raw_answer(&raw, 0), shm_word(1, SHM_ACCEPTED));
+	CU_ASSERT_EQUAL(raw_answer(&raw, 1), shm_word(1, SHM_ACCEPTED));
+	raw_close(&raw);
+	rig_stop(rig);
+}
+
 static void a_settlement_is_taken_with_the_next_submit(void)
 {
 	/* While rgovd lives: SETTLE(g) and SUBMIT(g+1) before it looked. */
@@ -655,7 +681,8 @@ static void going_down_leaves_new_requests_alone(void)
 }
 
 SUITE("door_recover", T(every_row_of_the_table), T(rows_that_cannot_be),
-	T(all_slots_at_once), T(a_settlement_is_taken_with_the_next_submit),
+	T(all_slots_at_once), T(what_comes_during_the_scan_is_found),
+	T(a_settlement_is_taken_with_the_next_submit),
 	T(a_settlement_before_the_next_submit_is_told),
 	T(a_sleeper_is_woken_by_the_successor),
 	T(a_missing_wake_up_is_made_good), T(forged_files_are_refused),

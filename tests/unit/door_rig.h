@@ -56,6 +56,9 @@ struct rig {
 
 	_Atomic bool is_stopping;
 	void (*_Atomic errand)(struct rig *rig); /* for its thread */
+	/* Called once, inside the next submitted(). */
+	void (*meanwhile)(void *owner);
+	void *meanwhile_owner;
 };
 
 static inline struct door_reply rig_reply(enum shm_result result)
@@ -159,6 +162,11 @@ static inline void rig_submitted(void *owner, struct door_slot *slot,
 	const char *model = submission->model_id;
 	struct door_reply ok = rig_reply(SHM_OK);
 
+	void (*meanwhile)(void *) = rig->meanwhile;
+
+	rig->meanwhile = NULL;
+	if (meanwhile != NULL)
+		meanwhile(rig->meanwhile_owner);
 	rig->submitted++;
 	rig->recovered[submission->recovered]++;
 	(void)snprintf(rig->user, sizeof(rig->user), "%s", submission->user);
