@@ -257,24 +257,26 @@ def a_descriptor_that_does_not_let_itself_be_closed():
             far, near = lingering()
             deaf.append(far)
             with Stranger(rgovd) as stranger:
-                give_away(stranger, how, near)
+                give_away(rgovd, stranger, how, near)
                 time.sleep(0.05)  # rgovd has it, and we have not
         for far in deaf:
             far.close()
 
 
-def give_away(stranger, how, near):
+def give_away(rgovd, stranger, how, near):
     message = {"HELLO": stranger.hello(), "REATTACH":
                stranger.reattach(4, b"x" * 16)}.get(how, b"garbage!")
     if how == "bell":
         stranger.open()
         message = b"\0"
     if how == "unread":
+        rgovd.process.signal(signal.SIGSTOP)  # so that it comes in one go
         for _ in range(20):
             stranger.send(b"")
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         stranger.send(message, [near.fileno()])
     near.close()  # rgovd or the queue has the last one
+    rgovd.process.signal(signal.SIGCONT)
 
 
 # ---------------------------------------------------------------- registrations
