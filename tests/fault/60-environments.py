@@ -13,7 +13,9 @@ import sys
 from campaign import *
 from worker import *
 
-SET = limits(rpm=50000, concurrency=16, per_user=16) + 'log_level = "debug"\n'
+CONCURRENCY = 8
+SET = (limits(rpm=50000, concurrency=CONCURRENCY, per_user=CONCURRENCY)
+       + 'log_level = "debug"\n')
 SIM = {"latency": "fixed:0.05", "extra": ["--fault-model", "slow=hang"]}
 SIZES = (0, 300_000, 3_000_000)
 BOTH = ("io_uring", "epoll")
@@ -142,16 +144,22 @@ def a_killed_worker_leaves_nothing(rgovd, worker):
 
 
 def a_restart_loses_nothing(rgovd, worker):
-    held = worker.permit().expect("Permit")
-    calls = [worker.invoke(user=f"u{n % 3}") for n in range(12)]
-    wait_until(lambda: rgovd.stats()["active_requests"] > 1,
-               what="calls that run")
+    """Permits are out, calls run and calls wait when rgovd is killed."""
+    held = [worker.permit().expect("Permit")
+            for _ in range(CONCURRENCY - 2)]
+    running = [worker.start("slow") for _ in range(2)]
+    waiting = [worker.invoke(user=f"u{n % 3}") for n in range(6)]
+    wait_until(lambda: (rgovd.stats()["active_requests"],
+                        rgovd.stats()["queue_size"]) == (CONCURRENCY, 6),
+               what="all places taken, and calls that wait")
     rgovd.restart()
-    for call in calls:
+    for permit in held:
+        worker.settle(permit["permit"])
+    for call in waiting:
         call.expect("Reply")
-    worker.settle(held["permit"])
-    # Where all calls had ended before the kill, this one brings it back.
-    worker.invoke().expect("Reply")
+    for call in running:
+        worker.cancel(call)
+        call.expect("Cancelled")
 
 
 def is_quiet(rgovd):
