@@ -265,7 +265,8 @@ install: all ## into DESTDIR and PREFIX (/usr/local)
 	install -m 644 client-lib/rgov.h $(DESTDIR)$(PREFIX)/include/rgov.h
 	for page in docs/man/*.[1358]; do \
 		install -m 644 $$page $(MAN)/man$${page##*.}/ || exit 1; done
-	install -m 644 README.md CHANGES.md LICENSE packaging/rgovd.conf $(DOC)
+	install -m 644 README.md CHANGES.md LICENSE packaging/rgovd.conf \
+		docs/reliability.md $(DOC)
 	sed 's|=/usr/\(s*bin\)/|=$(PREFIX)/\1/|' packaging/rgovd.service \
 		> $(DOC)/rgovd.service
 	chmod 644 $(LIB)/pkgconfig/rgov.pc $(DOC)/rgovd.service
