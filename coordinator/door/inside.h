@@ -7,6 +7,7 @@
 
 #include "coordinator/door/closer.h"
 #include "coordinator/door/session.h"
+#include "shm-layout/wire_io.h"
 
 enum {
 	ACTIVE_MAX = 16, /* sessions that are polled while rgovd is awake */
@@ -39,14 +40,49 @@ struct door {
 	/* Of the log: complain(). */
 	uint64_t said_second, unsaid;
 	uint32_t said_now;
-	struct closer *files;     /* closes those of ended sessions */
-	struct closer *strangers; /* closes what clients sent unasked */
+	struct closer *files;     /* closes memory: it takes time at most */
+	struct closer *strangers; /* closes what may hang */
 	/* The texts of the submission that is being handed out. */
 	char model_id[SHM_MODEL_BYTES + 1];
 	char headers[SHM_HEADERS_BYTES + 1];
 	char user[SHM_USER_BYTES + 1];
 };
 
+/* A message as it came: hear.c. */
+struct incoming {
+	union {
+		struct wire_head head;
+		struct wire_hello hello;
+		struct wire_mapped mapped;
+		struct wire_reattach reattach;
+		struct wire_admin admin;
+		/* Longer than any: a message that fills it is too long. */
+		char space[1024];
+	} message;
+	size_t bytes;
+	int fds[WIRE_FDS_MOST];
+	size_t n_fds;
+};
+
+/* Bytes received, 0: the other end is gone, -errno.  There is room for all
+ * descriptors that can come: what the kernel drops it closes at once. */
+ssize_t hear_message(
+	const struct door_session *session, struct incoming *ret_incoming);
+/* Closes what came along, off the loop where it may hang. */
+void hear_dismiss(struct door *door, struct incoming *incoming);
+/* Nothing more comes in, and what has come is dropped. */
+void hear_last(struct door_session *session);
+
+/* leave.c: it is served no more; its slots are still there. */
+void leave_stop(struct door_session *session);
+/* leave.c: after leave_stop(): what is out is orphaned, and all is closed. */
+void leave_free(struct door_session *session);
+/* leave.c: tells its client why; it is not over by that. */
+void leave_say(const struct door_session *session, enum wire_reason reason,
+	const char *why);
+/* leave.c: says why, counts and logs it, and ends and frees the session. */
+void leave_refuse(
+	struct door_session *session, enum wire_reason reason, const char *why);
 /* Ends a session for what its client did; counts and logs it.  It is served no
  * more, and freed by door_reap(), so that the caller may finish with it. */
 void door_expel(struct door_session *session, const char *why);

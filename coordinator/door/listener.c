@@ -1,5 +1,5 @@
 /*
- * From connect() to a served session, and its end: handshake, death, expulsion.
+ * From connect() to a served session, and what it says from then on.
  */
 #include "coordinator/door/inside.h"
 #include "coordinator/log.h"
@@ -20,231 +20,12 @@
 
 enum {
 	BACKLOG = 128,
-	/* Of sessions refused or expelled: an attack needs no more to show. */
-	LINES_PER_SECOND = 20,
 	/* One process may have a quarter of the sessions, but these at least.
 	 */
 	PROCESS_MIN = 64,
 	/* Messages taken from one socket before the others have a turn. */
 	MESSAGES_PER_TURN = 64,
 };
-
-/* A message as it came. */
-struct incoming {
-	union {
-		struct wire_head head;
-		struct wire_hello hello;
-		struct wire_mapped mapped;
-		struct wire_reattach reattach;
-		struct wire_admin admin;
-		/* Longer than any: a message that fills it is too long. */
-		char space[1024];
-	} message;
-	size_t bytes;
-	int fds[WIRE_FDS_MOST];
-	size_t n_fds;
-};
-
-static void on_socket(struct loop_watch *watch, unsigned int events);
-
-/* ------------------------------------------------------------ descriptors */
-
-/* What a client sent may hang when it is closed; only memory cannot. */
-static void dismiss(struct door *door, int fd)
-{
-	if (fcntl(fd, F_GET_SEALS) >= 0)
-		(void)close(fd);
-	else if (!closer_take(door->strangers, fd))
-		LOG(LOG_ERROR, "door.stuck",
-			"no memory to close a client's descriptor: it stays "
-			"open");
-}
-
-static void dismiss_all(struct door *door, struct incoming *incoming)
-{
-	for (size_t i = 0; i < incoming->n_fds; i++)
-		dismiss(door, incoming->fds[i]);
-	incoming->n_fds = 0;
-}
-
-/* Bytes received, 0: the other end is gone, -errno.  There is room for all
- * descriptors that can come: what the kernel drops it closes at once. */
-static ssize_t hear(const struct door_session *session, struct incoming *ret)
-{
-	ssize_t n = wire_receive(session->socket, &ret->message,
-		sizeof(ret->message), ret->fds, WIRE_FDS_MOST, &ret->n_fds);
-
-	ret->bytes = n > 0 ? (size_t)n : 0;
-	return n;
-}
-
-/*
- * Nothing more comes in, and what has come is taken out: a socket that is
- * closed with something unread in it resets its other end, which then reads an
- * error before our words; and the kernel closes the descriptors in it.
- */
-static void hang_up(struct door_session *session)
-{
-	struct incoming incoming;
-
-	(void)shutdown(session->socket, SHUT_RD);
-	while (wire_discard(session->socket, incoming.fds, &incoming.n_fds))
-		dismiss_all(session->door, &incoming);
-}
-
-/* ------------------------------------------------------------ the end */
-
-static void unlink_session(struct door_session *session)
-{
-	if (session->prev != NULL)
-		session->prev->next = session->next;
-	else
-		session->door->sessions = session->next;
-	if (session->next != NULL)
-		session->next->prev = session->prev;
-}
-
-/* What has ended here never comes back: its files still say which permits were
- * out, and would be believed a second time. */
-static void mark_ended(struct door_session *session)
-{
-	if (session->stage == SESSION_SERVED)
-		store_release(session->daemon->magic, SHM_DAEMON_ENDED);
-}
-
-/* It is served no more; its slots are still there. */
-static void stop_serving(struct door_session *session)
-{
-	struct door *door = session->door;
-
-	if (session->is_over)
-		return;
-	session->is_over = true;
-	active_remove(session);
-	loop_unwatch(door->loop, &session->socket_watch);
-	loop_unwatch(door->loop, &session->pid_watch);
-	loop_timer_clear(door->loop, &session->handshake);
-	unlink_session(session);
-	door->stats.sessions--;
-}
-
-static void orphan_slots(struct door_session *session)
-{
-	struct door *door = session->door;
-
-	for (uint32_t i = 0; session->slots != NULL && i < session->n_slots;
-		i++) {
-		struct door_slot *slot = &session->slots[i];
-
-		if (slot->request != NULL)
-			door->handlers.orphaned(door->owner, slot);
-		slot->request = NULL;
-	}
-}
-
-static void free_session(struct door_session *session)
-{
-	orphan_slots(session);
-	hang_up(session);
-	session_fini(session);
-	free(session);
-}
-
-/* One line for each, but a client that comes again and again fills no disk: the
- * counters have them all. */
-static void complain(
-	const struct door_session *session, const char *event, const char *why)
-{
-	struct door *door = session->door;
-	uint64_t second = loop_now_ns() / 1000000000u;
-
-	if (second != door->said_second)
-		door->said_now = 0;
-	door->said_second = second;
-	if (door->said_now++ >= LINES_PER_SECOND) {
-		door->unsaid++;
-		return;
-	}
-	LOG(LOG_WARN, event, why, F_I("pid", session->pid),
-		F_I("uid", session->uid),
-		F_S("app", session->app[0] != '\0' ? session->app : "-"),
-		F_I("unsaid", door->unsaid));
-	door->unsaid = 0;
-}
-
-static void put_aside(struct door_session *session)
-{
-	struct door *door = session->door;
-
-	stop_serving(session);
-	session->next = door->over;
-	door->over = session;
-}
-
-void door_expel(struct door_session *session, const char *why)
-{
-	if (session->is_over)
-		return;
-	session->door->stats.closed++;
-	complain(session, "session.expelled", why);
-	mark_ended(session);
-	put_aside(session);
-}
-
-void door_drop(struct door_session *session, const char *why)
-{
-	if (session->is_over)
-		return;
-	complain(session, "session.dropped", why);
-	put_aside(session);
-}
-
-void door_reap(struct door *door)
-{
-	while (door->over != NULL) {
-		struct door_session *session = door->over;
-
-		door->over = session->next;
-		free_session(session);
-	}
-}
-
-void door_bury(struct door_session *session, const char *how)
-{
-	struct door *door = session->door;
-
-	if (session->stage == SESSION_SERVED) {
-		door->stats.died++;
-		LOG(LOG_DEBUG, "session.died", how, F_I("pid", session->pid),
-			F_S("app", session->app));
-	}
-	mark_ended(session);
-	stop_serving(session);
-	free_session(session);
-}
-
-/* ------------------------------------------------------------ talking */
-
-static void say_refused(const struct door_session *session,
-	enum wire_reason reason, const char *why)
-{
-	struct wire_refused refused = {
-		.head = wire_head(WIRE_REFUSED), .reason = reason};
-
-	(void)snprintf(refused.text, sizeof(refused.text), "%s", why);
-	(void)wire_send(session->socket, &refused, sizeof(refused), NULL, 0);
-}
-
-/* Says why, and hangs up. */
-static void refuse(
-	struct door_session *session, enum wire_reason reason, const char *why)
-{
-	session->door->stats.refused++;
-	complain(session, "session.refused", why);
-	say_refused(session, reason, why);
-	stop_serving(session);
-	free_session(session);
-}
 
 /* ------------------------------------------------------------ handshake */
 
@@ -287,7 +68,7 @@ static void on_hello(
 	if (rc == 0)
 		rc = session_client_fds(session, fds);
 	if (rc < 0) {
-		refuse(session, WIRE_NO_MEMORY, strerrordesc_np(-rc));
+		leave_refuse(session, WIRE_NO_MEMORY, strerrordesc_np(-rc));
 		return;
 	}
 	fds[WIRE_FD_BOARD] = door->config.board_fd;
@@ -356,8 +137,8 @@ static void give_up_reattached(struct door_session *session, int error)
 		door_bury(session, "did not take its answer");
 		return;
 	}
-	stop_serving(session);
-	free_session(session);
+	leave_stop(session);
+	leave_free(session);
 }
 
 static void on_reattach(
@@ -381,7 +162,7 @@ static void on_reattach(
 		rc = session_adopt_files(session, reattach->slots,
 			reattach->session_id, incoming->fds, why);
 	if (rc < 0) {
-		refuse(session, reason_of(rc), why);
+		leave_refuse(session, reason_of(rc), why);
 		return;
 	}
 	done.epoch = load_relaxed(session->daemon->epoch) + 1;
@@ -390,7 +171,7 @@ static void on_reattach(
 	rc = ring_recover(session, why);
 	if (rc < 0) {
 		/* Without words its client would come back with the same. */
-		say_refused(session, reason_of(rc), why);
+		leave_say(session, reason_of(rc), why);
 		return;
 	}
 	start_serving(session);
@@ -436,7 +217,8 @@ static bool speaks_our_layout(
 	char why[SHM_MESSAGE_BYTES];
 
 	if (incoming->bytes < sizeof(*head) || head->magic != WIRE_MAGIC) {
-		refuse(session, WIRE_BAD_MESSAGE, "not a message of rgov");
+		leave_refuse(
+			session, WIRE_BAD_MESSAGE, "not a message of rgov");
 		return false;
 	}
 	if (wire_head_is_ours(head))
@@ -447,7 +229,7 @@ static bool speaks_our_layout(
 		"client %u (%016llx); restart every process with one release",
 		SHM_LAYOUT_VERSION, (unsigned long long)shm_layout_hash(),
 		head->layout_version, (unsigned long long)head->layout_hash);
-	refuse(session, WIRE_BAD_LAYOUT, why);
+	leave_refuse(session, WIRE_BAD_LAYOUT, why);
 	return false;
 }
 
@@ -462,7 +244,7 @@ static void on_first_message(
 	if (type == WIRE_ADMIN && is_whole(incoming, sizeof(struct wire_admin)))
 		on_admin(session, &incoming->message.admin);
 	else if (session->door->is_stopped)
-		refuse(session, WIRE_IS_DRAINING, "rgovd is going down");
+		leave_refuse(session, WIRE_IS_DRAINING, "rgovd is going down");
 	else if (type == WIRE_HELLO &&
 		 is_whole(incoming, sizeof(struct wire_hello)))
 		on_hello(session, &incoming->message.hello);
@@ -470,7 +252,7 @@ static void on_first_message(
 		 is_whole(incoming, sizeof(struct wire_reattach)))
 		on_reattach(session, incoming);
 	else
-		refuse(session, WIRE_BAD_MESSAGE,
+		leave_refuse(session, WIRE_BAD_MESSAGE,
 			"expected HELLO, REATTACH or ADMIN");
 }
 
@@ -509,7 +291,7 @@ static bool take_message(struct door_session *session)
 {
 	struct door *door = session->door;
 	struct incoming incoming;
-	ssize_t n = hear(session, &incoming);
+	ssize_t n = hear_message(session, &incoming);
 	bool is_more = false;
 
 	/* Without memory the message stays where it is, and the loop tells of
@@ -517,7 +299,7 @@ static bool take_message(struct door_session *session)
 	if (n == -EAGAIN || n == -EINTR || n == -ENOMEM || n == -ENOBUFS)
 		return false;
 	if (n == -EMFILE && session->stage == SESSION_CONNECTED)
-		refuse(session, WIRE_NO_MEMORY,
+		leave_refuse(session, WIRE_NO_MEMORY,
 			"rgovd has no descriptors left for the files");
 	else if (n == -EMFILE)
 		door_expel(session, "descriptors that nobody asked for");
@@ -529,7 +311,7 @@ static bool take_message(struct door_session *session)
 		on_first_message(session, &incoming);
 	else
 		is_more = take_later_message(session, &incoming);
-	dismiss_all(door, &incoming);
+	hear_dismiss(door, &incoming);
 	return is_more;
 }
 
@@ -635,11 +417,12 @@ static void admit_session(struct door *door, int socket)
 		(void)snprintf(why, sizeof(why),
 			"uid %u may not connect; see allow_uids and allow_gids",
 			(unsigned int)session->uid);
-		refuse(session, WIRE_NOT_ALLOWED, why);
+		leave_refuse(session, WIRE_NOT_ALLOWED, why);
 	} else if (is_too_many(session, why)) {
-		refuse(session, WIRE_TOO_MANY_SESSIONS, why);
+		leave_refuse(session, WIRE_TOO_MANY_SESSIONS, why);
 	} else if (watch_session(session) < 0) {
-		refuse(session, WIRE_NO_MEMORY, "no memory for a session");
+		leave_refuse(
+			session, WIRE_NO_MEMORY, "no memory for a session");
 	}
 }
 
@@ -781,8 +564,8 @@ void door_close(struct door *door)
 	for (struct door_session *session = door->sessions, *next;
 		session != NULL; session = next) {
 		next = session->next;
-		stop_serving(session);
-		free_session(session);
+		leave_stop(session);
+		leave_free(session);
 	}
 	free_door(door);
 }
