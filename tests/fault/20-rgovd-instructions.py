@@ -279,6 +279,7 @@ def walk(path, rig, n):
     if killed:
         rig.where = f"{type(path).__name__} {rig.loop} {killed}"
     rig.rgovd.start()
+    rig.judge_first_moment()
     path.finish(rig)
     rig.judge(deaths=2 if path.starts else 1)
     return listed, killed

@@ -225,6 +225,8 @@ class Rig:
         self.others = {}  # number: (load, results that are right)
         self.arrivals = collections.Counter()  # by digest, in this round
         self.log_at = 0
+        self.minute_ns = int(minute * 1e9)
+        self.stamps = collections.deque(maxlen=200)  # of arrivals, this clock
 
     def __enter__(self):
         self.sim.start()
@@ -287,6 +289,7 @@ class Rig:
                 event = json.loads(line)
                 if event["event"] == "arrival":
                     self.arrivals[event["body_sha256"]] += 1
+                    self.stamps.append(event["t_mono_ns"])
 
     # -- the judge
 
@@ -357,6 +360,19 @@ class Rig:
             self.violation(f"maps {maps_of(pid)}, not {equal_maps}")
         if os.path.exists(f"/dev/shm/rgov.{self.rgovd.name}#new"):
             self.violation("an unpublished board is left")
+
+    def judge_first_moment(self):
+        """A successor is just there: what was out and what was started counts,
+        before anybody has come back."""
+        now = time.monotonic_ns()
+        stats = self.rgovd.stats()
+        self.read_log()
+        arrived = sum(now - self.minute_ns < t <= now for t in self.stamps)
+        if stats["host"]["starts"] < arrived:
+            self.violation(f"{stats['host']['starts']} starts are known, "
+                           f"{arrived} arrived")
+        if stats["active_requests"] < 1:
+            self.violation("the permit that is held does not count")
 
     def judge_windows(self):
         report = self.sim.report()
