@@ -10,7 +10,7 @@
 #include <setjmp.h>
 #include <sysexits.h>
 
-enum { WORDS = 32 };
+enum { WORDS = 200 };
 
 static jmp_buf refused;
 static bool is_parsing; /* libFuzzer itself ends by exit() as well */
