@@ -427,10 +427,24 @@ static int make_governor(struct rgovd *rgovd)
 	return 0;
 }
 
+/* Without a socket it would wait in vain for our word, and then end us.  What
+ * is no address is nobody's: that is no reason. */
+static int open_notify(struct rgovd *rgovd)
+{
+	int rc = notify_init(&rgovd->notify);
+
+	return rc == -ENOMEM || rc == -ENOBUFS || rc == -EMFILE || rc == -ENFILE
+		       ? complain("cannot reach the service manager",
+				 "NOTIFY_SOCKET", rc, EX_OSERR)
+		       : 0;
+}
+
 static int start(struct rgovd *rgovd)
 {
-	int rc = need_proc();
+	int rc = open_notify(rgovd);
 
+	if (rc == 0)
+		rc = need_proc();
 	if (rc == 0)
 		rc = take_lock(rgovd);
 	if (rc != 0)
@@ -526,7 +540,6 @@ int main(int argc, char *argv[])
 	}
 	assert(rgovd.config != NULL); /* or there was something to report */
 	log_open(rgovd.config->log_format, rgovd.config->log_level);
-	(void)notify_init(&rgovd.notify);
 	harden();
 	code = start(&rgovd);
 	if (code == 0) {

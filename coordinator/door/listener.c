@@ -489,12 +489,15 @@ static int bind_socket(const struct door_config *config)
 	error = bind(fd, (const struct sockaddr *)&address, sizeof(address));
 	error = error != 0 ? -errno : 0;
 	(void)umask(old_mask);
-	if (error == 0 &&
-		(chmod(config->socket_path, config->socket_mode) != 0 ||
-			listen(fd, BACKLOG) != 0))
-		error = -errno;
-	if (error == 0)
+	if (error != 0)
+		goto close_socket;
+	if (chmod(config->socket_path, config->socket_mode) == 0 &&
+		listen(fd, BACKLOG) == 0)
 		return fd;
+	error = -errno;
+	(void)unlink(config->socket_path);
+
+close_socket:
 	(void)close(fd);
 	return error;
 }
