@@ -11,73 +11,6 @@ from shortage import *
 QUOTA = limits(60000, 100, 100, minute=60)
 
 
-class Start:
-    """One start of rgovd.  ready() is true, or it has ended with `status`."""
-
-    def __init__(self, rgovd):
-        self.rgovd = rgovd
-        self.path = rgovd.scratch.path / "notify"
-        self.path.unlink(missing_ok=True)
-        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notify.bind(str(self.path))
-        with open(rgovd.scratch.path / "start.log", "wb") as self.log:
-            self.popen = subprocess.Popen(
-                [str(a) for a in rgovd.argv()], stdin=subprocess.DEVNULL,
-                stdout=self.log, stderr=self.log, close_fds=False,
-                env=dict(rgovd.env, NOTIFY_SOCKET=str(self.path)))
-        self.pidfd = os.pidfd_open(self.popen.pid)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.popen.terminate()
-        try:
-            self.popen.wait(5)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
-        os.close(self.pidfd)
-        self.notify.close()
-
-    def ready(self):
-        found, _, _ = select.select([self.notify, self.pidfd], [], [], LATE_S)
-        check(found, "it neither is ready nor has ended")
-        return self.notify in found
-
-    @property
-    def status(self):
-        return self.popen.wait(5)
-
-    def text(self):
-        return (self.rgovd.scratch.path / "start.log").read_text()
-
-
-def leavings(rgovd):
-    """What lies about of it, beside the lock's files and the board of one that
-    had been ready."""
-    found = glob.glob(f"/dev/shm/rgov.{rgovd.name}*")
-    found += glob.glob(f"{rgovd.runtime_dir}/*")
-    return {f for f in found if not f.endswith("lock")
-            and f != f"/dev/shm/rgov.{rgovd.name}"}
-
-
-def judge_start(start, rgovd, puppet, shim):
-    """What is wrong with it, or None."""
-    if start.ready():
-        shim.hold()  # what fails from here on is another path
-        if "counts as full" in start.text():
-            return None  # the old board could not be read: it is careful
-        answer = puppet.visit(puppet.call)
-        return None if answer.is_good else f"it is ready, but: {answer}"
-    if start.status <= 0:
-        return f"it ended with {start.status}"
-    if not start.text().strip():
-        return f"it ended with {start.status} and without a word"
-    left = leavings(rgovd)
-    return f"it left {left}" if left else None
-
-
 @checks.test
 def a_start_without_memory():
     """Every single allocation of a start: an exit status above 0 and a message,
@@ -90,7 +23,7 @@ def a_start_without_memory():
             for nth in itertools.count(1):
                 shim.arm(nth)
                 with Start(rgovd) as start:
-                    wrong = judge_start(start, rgovd, puppet, shim)
+                    wrong = judge_start(start, rgovd, puppet, shim.hold)
                     outcomes["ready" if start.popen.poll() is None
                              else start.status] += 1
                 if shim.disarm() == 0:

@@ -83,6 +83,21 @@ clone clone3: EAGAIN
 wait4: EINTR
 prctl close_range: EPERM
 """
+# Not mmap(): of the first of them the loader itself dies.  51 fails allocations.
+START = """
+openat: EMFILE
+memfd_create eventfd2 signalfd4 epoll_create1 socket pipe2: EMFILE
+io_uring_setup io_uring_register: ENOMEM
+epoll_ctl: ENOSPC
+fallocate rename: ENOSPC
+clone clone3: EAGAIN
+bind: EADDRINUSE
+listen chmod fchmod fchown flock: EIO
+mkdir: EROFS
+read pread64: EIO
+getrandom: EINTR
+prctl prlimit64: EPERM
+"""
 COMING_BACK = """
 socket: EMFILE
 connect: EAGAIN ECONNREFUSED
@@ -124,6 +139,48 @@ def rgovd_serves_while_calls_fail():
             again=call, client=puppet)
         judge(faults)
         check_quiet(rgovd)
+
+
+def start_once(rgovd, puppet, name, error, nth, log):
+    """What is wrong with the start whose nth call fails, or None; and whether
+    there was an nth."""
+    log.write_text("")
+    kind = f"retval={error}" if error.isdigit() else f"error={error}"
+    # -I 4: it waits for rgovd, also when both are asked to end.
+    with Start(rgovd, "strace", "-I", "4", "-f", "-qq", "-o", log, "-e", f"trace={name}",
+               "-e", f"inject={name}:{kind}:when={nth}") as start:
+        early = []
+        wrong = judge_start(start, rgovd, puppet, lambda: early.append(
+            "(INJECTED)" in log.read_text()))
+        # From READY on it would be a call of the puppet that met it.
+        hit = early[0] if early else "(INJECTED)" in log.read_text()
+        return wrong if hit else None, hit
+
+
+@checks.test
+def a_start_while_calls_fail():
+    """It ends with a status and a message and leaves nothing, or it serves; the
+    loader's calls included."""
+    needs_ptrace()
+    begin, faults, failures = time.monotonic(), [], 0
+    with Sim() as sim:
+        rgovd = Rgovd(QUOTA, sim=sim)
+        with Puppet(rgovd) as puppet:
+            for name, error in errors(START):
+                for nth in itertools.count(1):
+                    wrong, hit = start_once(
+                        rgovd, puppet, name, error, nth,
+                        rgovd.scratch.path / "strace")
+                    if not hit:
+                        break
+                    failures += 1
+                    if wrong:
+                        faults.append(f"{name}={error} N={nth}: {wrong}")
+        rgovd.stop()
+    count("nth_failures", failures)
+    row(path="start", failures=failures, violations=len(faults),
+        seconds=f"{time.monotonic() - begin:.1f}")
+    judge(faults)
 
 
 @checks.test
