@@ -362,7 +362,11 @@ static int recover_slot(
 	struct door_session *session, uint32_t index, const char **ret_wrong)
 {
 	struct door_slot *slot = &session->slots[index];
-	uint32_t ours = load_relaxed(session_daemon_slot(session, index)->word);
+	uint32_t ours =
+		session_slot_is_ready(session, index)
+			? load_relaxed(
+				  session_daemon_slot(session, index)->word)
+			: 0;
 	uint32_t word = load_acquire(session_client_slot(session, index)->word);
 
 	slot->generation = shm_generation(ours);

@@ -168,11 +168,22 @@ int session_seal(struct door_session *session)
 	return rc;
 }
 
+/* The page of rgovd's file in which a slot lies. */
+static size_t page_of(const struct door_session *session, uint32_t slot)
+{
+	return (session->daemon_shape.slots_off +
+		       slot * sizeof(struct daemon_slot)) /
+	       SHM_PAGE;
+}
+
+bool session_slot_is_ready(const struct door_session *session, uint32_t slot)
+{
+	return session->pages_ready[page_of(session, slot)];
+}
+
 int session_prepare_slot(struct door_session *session, uint32_t slot)
 {
-	off_t at = (off_t)(session->daemon_shape.slots_off +
-			   slot * sizeof(struct daemon_slot));
-	size_t page = (size_t)at / SHM_PAGE;
+	size_t page = page_of(session, slot);
 
 	if (session->pages_ready[page])
 		return 0;
@@ -360,6 +371,27 @@ static int judge_header(const struct door_session *session,
 	return 0;
 }
 
+/* Which pages the predecessor had made ready.  A look at another would make it,
+ * and where there is no memory end us. */
+static void find_pages(struct door_session *session)
+{
+	int fd = session->daemon_control_fd;
+	off_t end = (off_t)session->daemon_shape.total_bytes;
+	off_t hole = 0;
+
+	while (hole < end) {
+		off_t data = lseek(fd, hole, SEEK_DATA);
+
+		if (data < 0)
+			return; /* none behind it */
+		hole = lseek(fd, data, SEEK_HOLE);
+		if (hole < 0)
+			hole = end;
+		memset(session->pages_ready + data / SHM_PAGE, 1,
+			(size_t)((hole - data + SHM_PAGE - 1) / SHM_PAGE));
+	}
+}
+
 int session_adopt_files(struct door_session *session, uint32_t slots,
 	const uint8_t id[16], const int fds[WIRE_REATTACH_FDS],
 	char ret_why[SHM_MESSAGE_BYTES])
@@ -386,8 +418,10 @@ int session_adopt_files(struct door_session *session, uint32_t slots,
 			session, fds[WIRE_FD_CLIENT_CONTROL], ret_why);
 	if (rc == 0)
 		rc = judge_header(session, id, ret_why);
-	if (rc == 0)
+	if (rc == 0) {
 		memcpy(session->id, id, sizeof(session->id));
+		find_pages(session);
+	}
 	return rc;
 }
 

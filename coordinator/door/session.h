@@ -68,6 +68,8 @@ int session_client_fds(
 
 /* The page of the slot's answers is there, so that a store cannot fail. */
 int session_prepare_slot(struct door_session *session, uint32_t slot);
+/* Is it?  If not, the slot's word is 0, and not to be looked at. */
+bool session_slot_is_ready(const struct door_session *session, uint32_t slot);
 
 /* Unmaps and closes everything; fine for a half-made session.  The pages of the
  * files are given back off the loop. */

@@ -263,9 +263,6 @@ static void warm_up(struct campaign *campaign)
 	struct holdings *expected = &campaign->expected;
 	char text[128];
 
-	/* A successor looks at every slot, which fills the files' holes. */
-	if ((campaign->path->needs & NEEDS_RESTART) != 0)
-		ask_for_restart(campaign);
 	honest_call(honest);
 	honest_hold(honest, true);
 	honest_call(honest);

@@ -233,6 +233,39 @@ static void what_comes_during_the_scan_is_found(void)
 	rig_stop(rig);
 }
 
+static blkcnt_t blocks_of(int fd)
+{
+	struct stat found;
+
+	return fstat(fd, &found) == 0 ? found.st_blocks : -1;
+}
+
+static void slots_never_used_take_no_memory(void)
+{
+	/* A look at a page that was never written would make it, and a session
+	 * of a thousand slots use one. */
+	struct rig *rig = rig_start();
+	struct raw raw;
+	blkcnt_t before;
+
+	raw_open(rig, &raw, 64);
+	raw_submit(&raw, 0, 1, SHM_PERMIT, "m");
+	RIG_UNTIL(rig, raw_answer(&raw, 0) == shm_word(1, SHM_GRANTED));
+	raw_submit(&raw, 40, 1, SHM_PERMIT, "m");
+	RIG_UNTIL(rig, raw_answer(&raw, 40) == shm_word(1, SHM_GRANTED));
+	before = blocks_of(raw.fds[WIRE_FD_DAEMON_CONTROL]);
+	rig_restart(rig);
+	CU_ASSERT_EQUAL(raw_reattach(rig, &raw), WIRE_REATTACHED);
+	RIG_REST(rig);
+	CU_ASSERT_EQUAL(rig->recovered[SHM_GRANTED], 2);
+	CU_ASSERT_EQUAL(blocks_of(raw.fds[WIRE_FD_DAEMON_CONTROL]), before);
+	/* They are there when they are needed. */
+	raw_submit(&raw, 63, 1, SHM_PERMIT, "m");
+	RIG_UNTIL(rig, raw_answer(&raw, 63) == shm_word(1, SHM_GRANTED));
+	raw_close(&raw);
+	rig_stop(rig);
+}
+
 static void a_settlement_is_taken_with_the_next_submit(void)
 {
 	/* While rgovd lives: SETTLE(g) and SUBMIT(g+1) before it looked. */
@@ -682,6 +715,7 @@ static void going_down_leaves_new_requests_alone(void)
 
 SUITE("door_recover", T(every_row_of_the_table), T(rows_that_cannot_be),
 	T(all_slots_at_once), T(what_comes_during_the_scan_is_found),
+	T(slots_never_used_take_no_memory),
 	T(a_settlement_is_taken_with_the_next_submit),
 	T(a_settlement_before_the_next_submit_is_told),
 	T(a_sleeper_is_woken_by_the_successor),
