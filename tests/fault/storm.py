@@ -81,14 +81,14 @@ class Struck:
     number: int
     at_ns: int
     what: str
-    ended: bool = False
+    gone_ns: int = 0  # when it was seen to have ended
     closed: bool = False
 
     def ends(self, seconds=0):
         """Within so many seconds it has ended."""
-        self.ended = self.ended or bool(
-            select.select([self.pidfd], [], [], seconds)[0])
-        return self.ended
+        if not self.gone_ns and select.select([self.pidfd], [], [], seconds)[0]:
+            self.gone_ns = time.monotonic_ns()
+        return self.gone_ns != 0
 
 
 class Storm:
@@ -187,10 +187,10 @@ model "*" {{ tokens_per_minute = {TOKENS} }}
         return any(s.pid == pid and not s.ends() for s in self.struck)
 
     def struck_ns(self):
-        """When each pid was struck, in order."""
+        """For each pid, in order: when it was struck, and when it was gone."""
         found = collections.defaultdict(list)
         for struck in self.struck:
-            found[struck.pid].append(struck.at_ns)
+            found[struck.pid].append((struck.at_ns, struck.gone_ns))
         return found
 
     def suspend(self, pid, longest_s):

@@ -109,8 +109,9 @@ def arrivals_of(events):
 
 
 class Judge:
-    """deaths_ns: when an rgovd was gone.  struck: pid -> when it got signals
-    that ended it, in order: pids come back.  excused: numbers of calls that went with an exec."""
+    """deaths_ns: when an rgovd was gone.  struck: pid -> (when it got a signal
+    that ended it, when it was gone), in order: pids come back.  excused: numbers
+    of calls that went with an exec."""
 
     def __init__(self, calls, arrivals, deaths_ns=(), struck=None, excused=(),
                  stopped_s=None, guard_s=1.0, upstream_fails=()):
@@ -154,9 +155,10 @@ class Judge:
             self.blame("4 ending", call, f"it was told {call.ending}")
 
     def _struck_ns(self, call):
-        """When the process of this call was struck; 0: it was not."""
-        return next((ns for ns in self.struck.get(call.pid, ())
-                     if ns >= call.begun_ns), 0)
+        """When the process of this call was struck; 0: it was not.  A process
+        that is struck may still begin a call."""
+        return next((at_ns for at_ns, gone_ns in self.struck.get(call.pid, ())
+                     if call.begun_ns <= gone_ns), 0)
 
     def _in_time(self, call):
         limit = call.timeout_s + GRACE_S + self.stopped_s.get(call.pid, 0)

@@ -111,10 +111,10 @@ class Web:
         meanwhile had taken up the connection, and not yet the request."""
         started = {int(words[1]) for words in self._lines()
                    if words[0] == "start" and words[1].isdigit()}
-        struck_ns = [s.at_ns for s in self.storm.struck]
         return {number for number, (begun_ns, ended_ns)
                 in self.users.lost.items() if number not in started
-                and any(begun_ns <= at <= ended_ns for at in struck_ns)}
+                and any(s.at_ns <= ended_ns and begun_ns <= s.gone_ns
+                        for s in self.storm.struck)}
 
     def check_wakes(self):
         for words in self._lines():
