@@ -8,16 +8,17 @@ import statistics
 
 from hostile import *
 
-TURNS = int(os.environ.get("RGOV_HOSTILE_TURNS") or 7)
+TURNS = int(os.environ.get("RGOV_HOSTILE_TURNS") or 5)
 PHASE_S = 0.5
 SETTLE_S = 0.15  # of each phase, not measured
 
-# An attacker burns a CPU, and rgovd works for it.  On two CPUs the medians lie
-# at 0.8 to 1.1 (see docs/reliability.md); a loop that stood still for a tenth of
-# a second in each phase would be at 0.7 with a wait of 100 ms more.
-LEAST_RATIO = 0.5
+# An attacker burns a CPU, and rgovd works for it on another: on two CPUs the
+# ratios of medians lie between 0.8 and 1.1, lower only where others use the
+# machine too, which more rounds make up for.  An rgovd that slept 50 ms at each
+# expulsion was at 0.2.
+LEAST_RATIO = 0.4
 MOST_WAIT_MS = 250
-
+ROUNDS = 3
 
 # No window: who uses it up has used it up, for all, until it has passed.
 LIMITS = """requests_per_minute = 0
@@ -64,20 +65,31 @@ def measure(honest, attack):
             max(s["worst_us"] for s in inside[1:]) / 1000)
 
 
-def compare(rgovd, honest, how):
+def take_turns(rgovd, honest, how, seen):
     """Alone, beside the attack, beside the hog: in turn, so that the machine's
     moods are the same for all."""
     attacks = {"alone": None, "attacked": Attack(rgovd, how),
                "hogged": Attack(rgovd, "hog")}
-    seen = {name: [] for name in attacks}
     for _ in range(TURNS):
         for name, attack in attacks.items():
             seen[name].append(measure(honest, attack))
-    rate = {name: statistics.median(r for r, _ in all_)
-            for name, all_ in seen.items()}
-    wait = {name: statistics.median(w for _, w in all_)
-            for name, all_ in seen.items()}
-    return rate, wait
+    return [{name: statistics.median(turn[i] for turn in turns)
+             for name, turns in seen.items()} for i in range(2)]
+
+
+def compare(rgovd, honest, how):
+    """Medians over the turns of as many rounds as it takes, three at most."""
+    seen = collections.defaultdict(list)
+    for _ in range(ROUNDS):
+        rate, wait = take_turns(rgovd, honest, how, seen)
+        ratio = rate["attacked"] / rate["hogged"]
+        more_ms = wait["attacked"] - wait["hogged"]
+        if ratio >= LEAST_RATIO and more_ms < MOST_WAIT_MS:
+            break
+    row(attack=how, turns=len(seen["alone"]), ratio=f"{ratio:.2f}",
+        **{name: f"{value:.0f}/s" for name, value in rate.items()},
+        longest_ms=" ".join(f"{n}:{ms:.0f}" for n, ms in wait.items()))
+    return ratio, more_ms
 
 
 @checks.cases(*((how,) for how in ("submit", "users", "bodies", "bells",
@@ -87,14 +99,9 @@ def the_others_do_not_notice(how):
     with Sim(latency="fixed:0.01") as sim, Rgovd(LIMITS, sim=sim) as rgovd:
         let_everybody_in(rgovd)
         with Honest(rgovd, threads=8) as honest, quiet(rgovd):
-            rate, wait = compare(rgovd, honest, how)
+            ratio, more_ms = compare(rgovd, honest, how)
         honest.judge()
         at_rest(rgovd)
-    ratio = rate["attacked"] / rate["hogged"]
-    more_ms = wait["attacked"] - wait["hogged"]
-    row(attack=how, **{name: f"{value:.0f}/s" for name, value in rate.items()},
-        ratio=f"{ratio:.2f}", longest_ms=" ".join(
-            f"{name}:{value:.0f}" for name, value in wait.items()))
     check(ratio >= LEAST_RATIO,
           f"{how}: {ratio:.2f} of the rate beside a busy process")
     check(more_ms < MOST_WAIT_MS,
