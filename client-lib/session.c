@@ -222,6 +222,7 @@ static int exchange(int fd, const void *bytes, size_t n, const int *fds,
 	int rc = wire_send(fd, bytes, n, fds, n_fds);
 
 	ret->n_fds = 0;
+	ret->message.head.type = 0; /* until there is one */
 	if (until_ns < now_ns() + ANSWER_NS)
 		until_ns = now_ns() + ANSWER_NS;
 	/* rgovd may have refused before it heard us: its words are there. */
@@ -437,7 +438,9 @@ static int reach(const struct session_target *target, uint64_t until_ns,
 int session_open(const struct session_target *target, uint64_t until_ns,
 	struct session **ret_session)
 {
-	return reach(target, until_ns, NULL, ret_session, NULL);
+	struct session_link none; /* of a session that comes back */
+
+	return reach(target, until_ns, NULL, ret_session, &none);
 }
 
 int session_reconnect(const struct session *session,
