@@ -225,7 +225,9 @@ class Rig:
         self.others = {}  # number: (load, results that are right)
         self.arrivals = collections.Counter()  # by digest, in this round
         self.log_at = 0
-        self.minute_ns = int(minute * 1e9)
+        # What a window looks back, but for what may lie between a start and
+        # its arrival.
+        self.span_ns = int((minute + guard * 2 / 3) * 1e9)
         self.stamps = collections.deque(maxlen=200)  # of arrivals, this clock
 
     def __enter__(self):
@@ -364,10 +366,11 @@ class Rig:
     def judge_first_moment(self):
         """A successor is just there: what was out and what was started counts,
         before anybody has come back."""
-        now = time.monotonic_ns()
-        stats = self.rgovd.stats()
         self.read_log()
-        arrived = sum(now - self.minute_ns < t <= now for t in self.stamps)
+        stamps = list(self.stamps)
+        stats = self.rgovd.stats()
+        now = time.monotonic_ns()
+        arrived = sum(t > now - self.span_ns for t in stamps)
         if stats["host"]["starts"] < arrived:
             self.violation(f"{stats['host']['starts']} starts are known, "
                            f"{arrived} arrived")
