@@ -6,7 +6,7 @@ message and leaves nothing behind, or serves.  The extension raises, and does no
 end its process.
 """
 
-from shortage import *
+from one_start import *
 
 QUOTA = limits(60000, 100, 100, minute=60)
 

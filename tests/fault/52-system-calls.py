@@ -3,7 +3,7 @@
 signal gives it, for every N of each path of rgovd and of a client.
 """
 
-from shortage import *
+from one_start import *
 
 QUOTA = limits(60000, 100, 100, minute=60) \
     + 'throttle_backoff = "1ms"\ntransient_backoff = "1ms"\n'
@@ -147,7 +147,8 @@ def start_once(rgovd, puppet, name, error, nth, log):
     log.write_text("")
     kind = f"retval={error}" if error.isdigit() else f"error={error}"
     # -I 4: it waits for rgovd, also when both are asked to end.
-    with Start(rgovd, "strace", "-I", "4", "-f", "-qq", "-o", log, "-e", f"trace={name}",
+    with Start(rgovd, "strace", "-I", "4", "-f", "-qq", "-o", log,
+               "-e", f"trace={name}",
                "-e", f"inject={name}:{kind}:when={nth}") as start:
         early = []
         wrong = judge_start(start, rgovd, puppet, lambda: early.append(
