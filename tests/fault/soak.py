@@ -16,7 +16,7 @@ import importlib.util
 
 from storm_web import *
 
-ROUND_S = 40.0
+ROUND_S = 60.0
 CLIENTS, THREADS = 5, 4
 CLEAN_ROUNDS_AT_LEAST = 3
 

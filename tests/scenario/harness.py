@@ -451,7 +451,10 @@ class Rgovd:
         if self.endpoint and "upstream " not in text:
             lines.append(f'upstream "bedrock" {{\n\tendpoint = "{self.endpoint}"'
                          f'\n\tregion = "{REGION}"\n}}')
-        self.config.write_text("\n".join(lines) + "\n")
+        # By rename: a reload that is under way reads the old one or the new.
+        written = self.config.with_suffix(".new")
+        written.write_text("\n".join(lines) + "\n")
+        written.rename(self.config)
 
     def argv(self):
         return [BUILD / "rgovd", "--name", self.name, "--config", self.config,
