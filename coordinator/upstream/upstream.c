@@ -413,6 +413,9 @@ int upstream_reload(struct upstream *upstream,
 	settings_fini(&upstream->settings);
 	upstream->settings = settings;
 	upstream->configuration++;
+	/* What rests goes by the new idle_close: on_idle() looks at it. */
+	if (upstream->idle.place != 0)
+		plan_idle(upstream, loop_now_ns());
 	free_spares(upstream);
 	http_limit(&upstream->http, settings.max_connections);
 	return 0;

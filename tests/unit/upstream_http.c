@@ -547,6 +547,23 @@ static void closes_idle_connections(void)
 }
 ENGINES(closes_idle_connections)
 
+/* A shorter idle_close is that of the connections that rest already. */
+static void closes_by_the_new_idle_close(void)
+{
+	struct upstream_config config;
+	struct attempt a;
+
+	begin(answer_all);
+	perform(&a);
+	CU_ASSERT_EQUAL(atomic_load(&server.ended), 0);
+	config = config_for(endpoint);
+	config.idle_close_ns = 20 * MS_NS;
+	CU_ASSERT_EQUAL_FATAL(upstream_reload(upstream, &config, why), 0);
+	STEP_WATCHING(atomic_load(&server.ended) == 1);
+	end();
+}
+ENGINES(closes_by_the_new_idle_close)
+
 /* ---- configuration ---- */
 
 /* A wrong configuration is refused with a reason, and changes nothing. */
@@ -712,5 +729,6 @@ SUITE("upstream_http", BOTH(performs_a_call), BOTH(keeps_the_connection),
 	BOTH(aborts_in_the_answer), BOTH(restarts_in_done),
 	BOTH(aborts_in_done), BOTH(frees_what_runs),
 	BOTH(replaces_closed_connections), BOTH(closes_idle_connections),
-	BOTH(refuses_bad_configurations), BOTH(runs_without_credentials),
-	BOTH(reloads), BOTH(reads_expired_keys_anew))
+	BOTH(closes_by_the_new_idle_close), BOTH(refuses_bad_configurations),
+	BOTH(runs_without_credentials), BOTH(reloads),
+	BOTH(reads_expired_keys_anew))
