@@ -42,6 +42,21 @@ def an_idle_holder_keeps_its_permit():
 
 
 @checks.test
+def a_permit_ends_with_its_holder():
+    """Killed under the rgovd that granted it: the permit is back at once."""
+    with Rgovd(limits(100, concurrency=1)) as rgovd, Worker(rgovd) as next, \
+            Worker(rgovd) as holder:
+        holder.permit(user="a").expect("Permit")
+        waiting = next.permit(user="b")
+        wait_until(lambda: rgovd.stats()["queue_size"] == 1,
+                   what="the next one in the queue")
+        holder.kill9()
+        next.settle(waiting.expect("Permit")["permit"])
+        wait_until(rgovd.is_idle, what="an idle rgovd")
+        equal(counter(rgovd, "permits_reclaimed"), 1, "permits_reclaimed")
+
+
+@checks.test
 def a_dead_holder_keeps_nothing():
     """Killed while rgovd is away, or after its successor came: the permit
     returns."""

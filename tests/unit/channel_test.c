@@ -307,6 +307,61 @@ static void ten_thousand_permits_spinning(void)
 	permits_from_threads(20);
 }
 
+/* What stood in memory when a store met a page that may not be written. */
+static struct {
+	void *page;
+	size_t bytes;
+	uint64_t tail;
+	uint32_t word;
+	int faults;
+} caught;
+
+static void on_fault(int number)
+{
+	const struct session *session = gov->session;
+
+	(void)number;
+	caught.faults++;
+	caught.tail = load_relaxed(session->client->tail);
+	caught.word = load_relaxed(session->client_slots[0].word);
+	if (mprotect(caught.page, caught.bytes, PROT_READ | PROT_WRITE) != 0)
+		abort();
+}
+
+static void a_submit_stores_in_order(void)
+{
+	/* The slot's word, then the ring entry, then the tail: at the moment of
+	 * the entry's store the word is there and the tail is not. */
+	struct sigaction action = {.sa_handler = on_fault}, before;
+	struct rgov_ticket ticket;
+	uint64_t tail;
+
+	start(1, 0);
+	ticket = submit("x");
+	assert_ends(&ticket, RGOV_R_OK);
+	tail = gov->session->tail;
+	caught.page = gov->session->ring;
+	caught.bytes = SHM_PAGE;
+	caught.faults = 0;
+	CU_ASSERT_EQUAL_FATAL(sigaction(SIGSEGV, &action, &before), 0);
+	CU_ASSERT_EQUAL_FATAL(
+		mprotect(caught.page, caught.bytes, PROT_READ), 0);
+	ticket = submit("x");
+	CU_ASSERT_EQUAL(sigaction(SIGSEGV, &before, NULL), 0);
+	CU_ASSERT_EQUAL(caught.faults, 1);
+	CU_ASSERT_EQUAL(caught.tail, tail);
+	CU_ASSERT_EQUAL(caught.word, shm_word(ticket.generation, SHM_SUBMIT));
+	/* Where the order is another, the entry is lost: ring once more. */
+	CU_ASSERT_EQUAL(rgov_cancel(gov, &ticket), 0);
+	{
+		struct rgov_reply reply = empty_reply();
+
+		CU_ASSERT_EQUAL(rgov_wait(gov, &ticket, UINT64_MAX, &reply), 0);
+		rgov_reply_fini(&reply);
+	}
+	stop();
+}
+
 static void settling_twice_is_stale(void)
 {
 	/* A permit is given back once; what is told of it arrives. */
@@ -843,9 +898,10 @@ SUITE("channel", T(bodies_come_back_as_they_were),
 	T(a_reply_above_the_region_is_said_to_be),
 	T(a_reply_beyond_its_region_is_none), T(large_pages_go_back),
 	T(ten_thousand_permits_asleep), T(ten_thousand_permits_spinning),
-	T(settling_twice_is_stale), T(a_cancelled_permit_is_not_held),
-	T(cancel_in_each_state), T(abandoned_slots_come_back),
-	T(one_of_two_waiters_gets_the_end), T(a_race_of_wait_and_abandon),
+	T(a_submit_stores_in_order), T(settling_twice_is_stale),
+	T(a_cancelled_permit_is_not_held), T(cancel_in_each_state),
+	T(abandoned_slots_come_back), T(one_of_two_waiters_gets_the_end),
+	T(a_race_of_wait_and_abandon),
 	T(one_waiter_gives_up_the_other_is_woken), T(closing_with_requests_out),
 	T(a_bell_rings_where_asked_for), T(an_event_loop_survives_a_restart),
 	T(an_unheard_bell_hides_no_restart), T(calls_go_on_over_restarts),

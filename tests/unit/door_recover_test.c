@@ -670,6 +670,32 @@ static void an_unsealed_file_is_sealed(void)
 	rig_stop(rig);
 }
 
+static void a_served_file_is_sealed(void)
+{
+	/* Once MAPPED was heard: no hole, no other mapping to write through, no
+	 * seal that would break rgovd's own. */
+	enum {
+		WANTED = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE |
+			 F_SEAL_SEAL
+	};
+	struct rig *rig = rig_start();
+	struct raw raw;
+	int file;
+
+	raw_open(rig, &raw, 2);
+	RIG_UNTIL(rig, rig_stats(rig).opened == 1);
+	file = raw.fds[WIRE_FD_CLIENT_CONTROL];
+	CU_ASSERT_EQUAL(fcntl(file, F_GET_SEALS) & WANTED, WANTED);
+	CU_ASSERT_NOT_EQUAL(
+		fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			SHM_PAGE, SHM_PAGE),
+		0);
+	CU_ASSERT(mmap(NULL, SHM_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file,
+			  0) == MAP_FAILED);
+	raw_close(&raw);
+	rig_stop(rig);
+}
+
 static void the_clients_own_files_are_read_only_to_it(void)
 {
 	/* What rgovd writes comes to the client without the right to write. */
@@ -722,6 +748,6 @@ SUITE("door_recover", T(every_row_of_the_table), T(rows_that_cannot_be),
 	T(a_missing_wake_up_is_made_good), T(forged_files_are_refused),
 	T(wrong_sessions_are_refused), T(a_session_that_has_ended_stays_ended),
 	T(one_file_does_not_pass_for_another), T(a_spoilt_header_is_refused),
-	T(an_unsealed_file_is_sealed),
+	T(an_unsealed_file_is_sealed), T(a_served_file_is_sealed),
 	T(the_clients_own_files_are_read_only_to_it),
 	T(going_down_leaves_new_requests_alone))

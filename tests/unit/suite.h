@@ -72,8 +72,9 @@ static void suite_end(const CU_pTest test, const CU_pSuite suite,
 	fflush(stdout);
 }
 
-static int suite_main(
-	const char *name, const struct suite_test *tests, size_t n)
+/* word: only the tests whose names contain it; NULL: all. */
+static int suite_main(const char *name, const char *word,
+	const struct suite_test *tests, size_t n)
 {
 	CU_pSuite suite;
 
@@ -81,7 +82,8 @@ static int suite_main(
 		return 70;
 	suite = CU_add_suite(name, NULL, NULL);
 	for (size_t i = 0; i < n; i++)
-		CU_add_test(suite, tests[i].name, tests[i].run);
+		if (word == NULL || strstr(tests[i].name, word) != NULL)
+			CU_add_test(suite, tests[i].name, tests[i].run);
 	CU_set_test_start_handler(suite_start);
 	CU_set_test_complete_handler(suite_end);
 	CU_run_all_tests();
@@ -92,11 +94,11 @@ static int suite_main(
 }
 
 #define SUITE(name, ...)                                                       \
-	int main(void)                                                         \
+	int main(int argc, char **argv)                                        \
 	{                                                                      \
 		static const struct suite_test tests[] = {__VA_ARGS__};        \
-		return suite_main(                                             \
-			name, tests, sizeof(tests) / sizeof(tests[0]));        \
+		return suite_main(name, argc > 1 ? argv[1] : NULL, tests,      \
+			sizeof(tests) / sizeof(tests[0]));                     \
 	}
 
 #endif

@@ -1,0 +1,192 @@
+"""The deliberate breaks of the code, each with the test that must notice.
+
+`suite` is a program of tests/unit, a script of tests/check or of tests/scenario;
+`test` is the one of its tests that must fail.  A break that can only show as a
+wait without an end may hang.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass
+class Mutant:
+    name: str
+    suite: str
+    test: str
+    edits: list  # (file, old text, new text)
+    may_hang: bool = False
+
+
+RING = "coordinator/door/ring.c"
+ANSWER = "coordinator/door/answer.c"
+WAKE = "shm-layout/shm_wake.h"
+ATTEMPT = "coordinator/attempt.c"
+
+MUTANTS = [
+    # ------------------------------------------------ generations and hints
+    Mutant("any generation is the next one", "unit/door_hostile_test",
+           "a_word_that_may_not_follow",
+           [(RING, "	if (ahead > 1)\n", "	if (ahead > 1 && command > SHM_ACK)\n")]),
+    Mutant("generations are not compared", "unit/door_recover_test",
+           "all_slots_at_once",
+           [(RING, "	if (shm_generation(word) != slot->generation)\n"
+             "		accept_new(slot, word);\n	else\n",
+             "	if (shm_low(word) == SHM_SUBMIT)\n"
+             "		accept_new(slot, word);\n	else\n")]),
+    Mutant("a stale entry is taken for an attack", "unit/door_recover_test",
+           "all_slots_at_once",
+           [(RING, "		slot->session->door->stats.stale_entries++;",
+             '		door_expel(slot->session, "a stale entry");')]),
+    Mutant("a late acknowledgement is forgotten", "unit/door_hostile_test",
+           "a_late_acknowledgement_frees_the_pages",
+           [(RING, "	if (shm_low(hint) == SHM_ACK &&",
+             "	if (shm_low(hint) == SHM_SETTLE &&")]),
+    Mutant("a cancel is ignored", "unit/channel_test", "cancel_in_each_state",
+           [(RING, "	if (command == SHM_CANCEL)\n		cancel(slot);\n	else if (",
+             "	if (command == SHM_CANCEL)\n		;\n	else if (")],
+           may_hang=True),
+    Mutant("a ring of four entries a slot", "unit/layout_test",
+           "client_files_of_every_size",
+           [("shm-layout/shm_limits.h", "		8, /* see", "		4, /* see")]),
+    # ------------------------------------------------ recovery
+    Mutant("recovery scans before it takes the tail",
+           "unit/door_recover_test", "what_comes_during_the_scan_is_found",
+           [(RING, "	session->head = load_acquire(session->client->tail);\n"
+             "	for", "	for"),
+            (RING, "		return rc;\n	}\n	return 0;\n}",
+             "		return rc;\n	}\n"
+             "	session->head = load_acquire(session->client->tail);\n"
+             "	return 0;\n}")]),
+    Mutant("recovery answers a returned permit anew",
+           "unit/door_recover_test", "every_row_of_the_table",
+           [(RING, "	if (slot->state == SHM_GRANTED && command != SHM_SUBMIT) {",
+             "	if (slot->state == SHM_GRANTED && command == SHM_SETTLE) {")]),
+    Mutant("recovery wakes nobody", "unit/door_recover_test",
+           "a_missing_wake_up_is_made_good",
+           [(RING, "		answer_wake(slot);", "		;")]),
+    Mutant("the epoch does not grow", "unit/door_recover_test",
+           "every_row_of_the_table",
+           [("coordinator/door/listener.c",
+             "load_relaxed(session->daemon->epoch) + 1;",
+             "load_relaxed(session->daemon->epoch);")]),
+    Mutant("a successor does not seal", "unit/door_recover_test",
+           "an_unsealed_file_is_sealed",
+           [("coordinator/door/session.c",
+             "	if (fcntl(client_control, F_ADD_SEALS,\n"
+             "		    F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0)",
+             "	if (fcntl(client_control, F_ADD_SEALS, 0) != 0)")]),
+    Mutant("a new session is not sealed", "unit/door_recover_test",
+           "a_served_file_is_sealed",
+           [("coordinator/door/session.c",
+             "	if (fcntl(session->client_control_fd, F_ADD_SEALS,\n"
+             "		    F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0)",
+             "	if (fcntl(session->client_control_fd, F_ADD_SEALS, 0) != 0)")]),
+    Mutant("what may not be sent twice is",
+           "scenario/21-rgovd-killed",
+           "what_may_not_be_sent_twice_is_not",
+           [("coordinator/arrival.c",
+             "		request->was_issued = true;\n"
+             "		if (!request->is_idempotent) {",
+             "		request->was_issued = true;\n"
+             "		if (request->body_bytes == 0) {")]),
+    Mutant("ISSUED is stored when the answer is there",
+           "scenario/21-rgovd-killed",
+           "what_may_not_be_sent_twice_is_not",
+           [(ATTEMPT, "	door_mark_issued(request->slot);\n	rc =", "	rc ="),
+            (ATTEMPT, "	request->attempt = NULL;\n	governor->calls_out--;",
+             "	request->attempt = NULL;\n	governor->calls_out--;\n"
+             "	if (request->slot != NULL)\n"
+             "		door_mark_issued(request->slot);")]),
+    Mutant("a start is recorded when the answer is there",
+           "scenario/26-limits-survive",
+           "what_was_spent_a_moment_ago_is_spent",
+           [(ATTEMPT, "	show_start(request, loop_now_ns());\n"
+             "	door_mark_issued", "	door_mark_issued"),
+            (ATTEMPT, "	request->attempt = NULL;\n	governor->calls_out--;",
+             "	request->attempt = NULL;\n	governor->calls_out--;\n"
+             "	show_start(request, loop_now_ns());")]),
+    # ------------------------------------------------ answers
+    Mutant("DONE before the reply", "unit/channel_test",
+           "bodies_come_back_as_they_were",
+           [(ANSWER, "	size_t body_bytes = reply->body_bytes;\n\n",
+             "	size_t body_bytes = reply->body_bytes;\n\n"
+             "	publish(slot, state);\n"),
+            (ANSWER, "	write_reply(slot, reply, result, body_bytes, message);\n"
+             "	publish(slot, state);\n",
+             "	write_reply(slot, reply, result, body_bytes, message);\n")]),
+    Mutant("a wake-up within the process alone", "unit/channel_test",
+           "one_waiter_gives_up_the_other_is_woken",
+           [(ANSWER, "FUTEX_WAKE, INT_MAX", "FUTEX_WAKE_PRIVATE, INT_MAX")]),
+    Mutant("no bell at the end", "unit/channel_test",
+           "a_bell_rings_where_asked_for",
+           [(ANSWER, "	if ((slot->flags & SHM_BELL) == 0)\n",
+             "	if ((slot->flags & SHM_BELL) != 0)\n")], may_hang=True),
+    # ------------------------------------------------ the client
+    Mutant("the client never rings", "unit/channel_test",
+           "bodies_come_back_as_they_were",
+           [("client-lib/rgov.c", "		return false;\n	ring(gov, session);",
+             "		return false;\n	(void)gov;")], may_hang=True),
+    Mutant("the tail before the ring entry", "unit/channel_test",
+           "a_submit_stores_in_order",
+           [("client-lib/session.c",
+             "	store_relaxed(session->ring[session->tail & mask],\n"
+             "		SHM_RING_ENTRY(slot, word));\n	session->tail++;\n"
+             "	return wake_publish_tail(\n"
+             "		session->client, session->daemon, session->tail);",
+             "	session->tail++;\n"
+             "	bool must_ring = wake_publish_tail(\n"
+             "		session->client, session->daemon, session->tail);\n"
+             "	store_relaxed(session->ring[(session->tail - 1) & mask],\n"
+             "		SHM_RING_ENTRY(slot, word));\n	return must_ring;")]),
+    Mutant("a cancelled slot is used before its DONE", "unit/channel_test",
+           "abandoned_slots_come_back",
+           [("client-lib/rgov.c",
+             "		session->slots[ticket->slot].use = SLOT_ABANDONED;\n"
+             "		session->n_abandoned++;",
+             "		session_release_slot(session, ticket->slot);")],
+           may_hang=True),
+    Mutant("one sleeper takes all off", "unit/channel_test",
+           "one_waiter_gives_up_the_other_is_woken",
+           [(WAKE, "	(void)atomic_fetch_sub_explicit(\n"
+             "		&client->waiting, 1, memory_order_relaxed);",
+             "	store_relaxed(client->waiting, 0);")]),
+    # ------------------------------------------------ the four barriers
+    Mutant("the client rings without a fence", "check/full_barrier",
+           "wake_publish_tail",
+           [(WAKE, "	atomic_store_explicit(&client->tail, tail, "
+             "memory_order_seq_cst);",
+             "	store_release(client->tail, tail);")]),
+    Mutant("rgovd sleeps without a fence", "check/full_barrier",
+           "wake_stop_polling",
+           [(WAKE, "	atomic_store_explicit(&daemon->polling, 0, "
+             "memory_order_seq_cst);",
+             "	store_release(daemon->polling, 0);")]),
+    Mutant("the client sleeps without a fence", "check/full_barrier",
+           "wake_announce_sleep",
+           [(WAKE, "	(void)atomic_fetch_add_explicit(\n"
+             "		&client->waiting, 1, memory_order_seq_cst);",
+             "	store_release(client->waiting, "
+             "load_relaxed(client->waiting) + 1);")]),
+    Mutant("rgovd answers without a fence", "check/full_barrier",
+           "wake_publish_word",
+           [(WAKE, "	atomic_store_explicit(&daemon->word, word, "
+             "memory_order_seq_cst);",
+             "	store_release(daemon->word, word);")]),
+    # ------------------------------------------------ what must come back
+    Mutant("a dead client keeps its permit",
+           "scenario/22-permits-survive",
+           "a_permit_ends_with_its_holder",
+           [("coordinator/arrival.c",
+             "		permit_finish(request, POLICY_LOST, NULL);\n"
+             "	} else if (request->stage == REQUEST_CALLING &&",
+             "		return;\n"
+             "	} else if (request->stage == REQUEST_CALLING &&")]),
+    Mutant("a reservation is not given back", "unit/policy_tokens",
+           "settles_both_ways",
+           [("coordinator/policy/tokens.c", "	tokens->level += back;\n", "")]),
+    Mutant("a body is not looked at again",
+           "scenario/25-accounting",
+           "a_body_that_changed_is_not_sent",
+           [(ATTEMPT, "	else if (job->result.error != 0 ||\n",
+             "	else if (job->result.error != 0 && \n")]),
+]
