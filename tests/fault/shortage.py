@@ -122,6 +122,11 @@ _numbers = itertools.count(1)
 _prctl = ctypes.CDLL(None).prctl
 
 
+def state_of(pid):
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0]
+
+
 def fds_of(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -215,6 +220,11 @@ class Calls:
         check("attached" in said, f"strace: {said}")
 
     def disarm(self):
+        # In the middle of a call that is being failed, strace would leave
+        # ENOSYS behind: rather while the process sleeps.
+        with contextlib.suppress(Failed):
+            wait_until(lambda: state_of(self.pid()) == "S", timeout=0.5,
+                       interval=0.001)
         self.popen.terminate()
         self.popen.communicate(timeout=10)
         text = self.log.read_text()
@@ -407,6 +417,8 @@ class Sweep:
             status = rgovd.wait()
             self.rgovd.start()
             self.before = (1 << 20,) * 3
+            if "Function not implemented" in rgovd.tail(3):
+                return  # strace's: see Calls.disarm()
             raise Failed(f"rgovd ended with {status}:\n{rgovd.tail(5)}")
         answer = self.again()
         check(answer.is_good, f"the next one ends with {answer}")
