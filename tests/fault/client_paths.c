@@ -34,6 +34,7 @@ enum {
 	PATIENCE_MS = 20000,
 	TRIES = 3,
 	VIOLATIONS_MAX = 10,
+	LOOKS_MAX = 100000,
 	WALK_EVERY = 256, /* kills between two walks over the board */
 };
 
@@ -71,8 +72,12 @@ static void wait_until_queued(const struct campaign *campaign)
 {
 	const struct timespec pause = {.tv_nsec = 50000};
 
-	while (load_relaxed(campaign->view.board->host.queued) == 0)
+	for (int i = 0; i < LOOKS_MAX; i++) {
+		if (load_relaxed(campaign->view.board->host.queued) > 0)
+			return;
 		(void)nanosleep(&pause, NULL);
+	}
+	walk_give_up("nothing is queued", 0);
 }
 
 static void ask_for_restart(struct campaign *campaign)
@@ -268,17 +273,14 @@ static void warm_up(struct campaign *campaign)
 	honest_call(honest);
 	honest_hold(honest, false);
 	honest_call(honest);
-	honest_hold(honest, is_busy);
-	honest_call(honest);
-	(void)holdings_read(&campaign->view, expected);
-	expected->sessions = 1;
-	expected->tokens_reserved = is_busy ? HONEST_HELD_TOKENS : 0;
-	expected->running = is_busy;
-	expected->live = is_busy;
-	expected->queued = 0;
-	if (!holdings_come_to(&campaign->view, expected, true, PATIENCE_MS,
-		    text, sizeof(text)))
+	if (!holdings_of_one_session(
+		    &campaign->view, PATIENCE_MS, expected, text, sizeof(text)))
 		walk_give_up(text, 0);
+	honest_hold(honest, is_busy);
+	if (is_busy) {
+		expected->running = expected->live = 1;
+		expected->tokens_reserved = HONEST_HELD_TOKENS;
+	}
 }
 
 static void check_at_rest(struct campaign *campaign)

@@ -151,10 +151,7 @@ static void warm_up(struct pause *pause)
 
 	honest_call(&pause->honest);
 	honest_call(&pause->honest);
-	if (holdings_read(&pause->view, &pause->before) < 0)
-		walk_give_up("cannot look into rgovd", 0);
-	pause->before.running = pause->before.live = pause->before.queued = 0;
-	if (!holdings_come_to(&pause->view, &pause->before, false, PATIENCE_MS,
+	if (!holdings_of_one_session(&pause->view, PATIENCE_MS, &pause->before,
 		    text, sizeof(text)))
 		walk_give_up(text, 0);
 }
@@ -195,8 +192,8 @@ int main(int argc, char *argv[])
 	honest_call(&pause.honest);
 	if (rgovd_view_open(&pause.view, argv[1]) < 0)
 		walk_give_up("no board", 0);
-	write_down(&pause);
 	warm_up(&pause);
+	write_down(&pause);
 	pause_everywhere(&pause);
 	honest_stop(&pause.honest);
 	report(&pause);

@@ -203,6 +203,26 @@ bool holdings_come_to(const struct rgovd_view *view,
 	}
 }
 
+bool holdings_of_one_session(const struct rgovd_view *view, int timeout_ms,
+	struct holdings *ret, char *ret_text, size_t bytes)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	uint64_t until_ms = now_ms() + (uint64_t)timeout_ms;
+	/* Its control file is closed once it is sealed, and stays mapped. */
+	struct holdings one = {
+		.memfds = 3, .pidfds = 1, .maps = 2, .sessions = 1};
+
+	while (now_ms() < until_ms) {
+		if (holdings_read(view, ret) == 0) {
+			one.blocks = ret->blocks; /* that is its own affair */
+			if (holdings_are(ret, &one, true, ret_text, bytes))
+				return true;
+		}
+		(void)nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
 static void say(void *owner, unsigned int invariant, const char *text)
 {
 	(void)owner;

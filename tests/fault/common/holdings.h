@@ -16,9 +16,9 @@
 
 struct holdings {
 	/* Change at once. */
-	uint32_t memfds, pidfds; /* descriptors: four and one a session */
-	uint32_t maps;           /* of memfds */
-	uint64_t blocks;         /* allocated in those memfds */
+	uint32_t memfds, pidfds;
+	uint32_t maps;   /* of memfds */
+	uint64_t blocks; /* allocated in those memfds */
 	uint32_t running, queued, live;
 	/* Shown a little later. */
 	uint32_t sessions;
@@ -51,6 +51,11 @@ bool holdings_are(const struct holdings *found, const struct holdings *expected,
 bool holdings_come_to(const struct rgovd_view *view,
 	const struct holdings *expected, bool with_late, int timeout_ms,
 	char *ret_text, size_t bytes);
+
+/* Waits until there is one session, at rest, and says what rgovd has then;
+ * ret_text otherwise. */
+bool holdings_of_one_session(const struct rgovd_view *view, int timeout_ms,
+	struct holdings *ret, char *ret_text, size_t bytes);
 
 /* Walks the board (shm_check.h); prints each finding as a line that begins
  * with "violation"; how many. */
