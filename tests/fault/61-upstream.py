@@ -89,16 +89,17 @@ MISDEEDS = (
     ("switching-protocols", saying(b"HTTP/1.1 101 Switching Protocols\r\n"
                                    b"Upgrade: x\r\nConnection: upgrade\r\n"
                                    b"\r\nx", end=half_close), None, False),
-    ("nothing-to-say", saying(b"HTTP/1.1 204 No Content\r\n\r\n"), BAD, False),
-    ("not-json", saying(sized(b"<html>")), BAD, False),
-    ("nested-too-deep", saying(sized(DEEP)), BAD, False),
-    ("compressed-bomb", saying(sized(BOMB, b"Content-Encoding: gzip")), BAD,
-     False),
+    ("nothing-to-say", saying(b"HTTP/1.1 204 No Content\r\n", LAST, b"\r\n"),
+     BAD, False),
+    ("not-json", saying(sized(b"<html>", LAST)), BAD, False),
+    ("nested-too-deep", saying(sized(DEEP, LAST)), BAD, False),
+    ("compressed-bomb", saying(sized(BOMB, LAST + b"Content-Encoding: gzip\r\n")),
+     BAD, False),
     ("endless-answer", forever(b"1000\r\n" + b" " * 4096 + b"\r\n", CHUNKED),
      ("ReplyTooLarge",), False),
     ("slower-than-the-time-out", drips, ("ReadTimeout",), False),
     ("redirected", saying(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: "
-                          b"/model/elsewhere/invoke\r\n"
+                          b"/model/elsewhere/invoke\r\n" + LAST +
                           b"Content-Length: 0\r\n\r\n"), ("Http307",), False),
 )
 

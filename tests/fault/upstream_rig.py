@@ -38,8 +38,12 @@ def saying(*parts, end=None):
     return behave
 
 
-def sized(body, *lines):
-    return b"".join([OK, JSON, *(line + b"\r\n" for line in lines),
+# With a whole answer: a retry must not meet the connection just as it ends.
+LAST = b"Connection: close\r\n"
+
+
+def sized(body, lines=b""):
+    return b"".join([OK, JSON, lines,
                      b"Content-Length: %d\r\n\r\n" % len(body), body])
 
 
