@@ -81,9 +81,10 @@ static uint32_t lane_record(
 	uint32_t found = LANE_OTHERS;
 	char shown[sizeof(board->lanes[0].name)];
 
-	board_text(shown, sizeof(shown), name);
-	if (strcmp(board->lanes[governor->last_lane].name, shown) == 0)
+	/* Nearly always; a name that is shown otherwise takes the long way. */
+	if (strcmp(board->lanes[governor->last_lane].name, name) == 0)
 		return governor->last_lane;
+	board_text(shown, sizeof(shown), name);
 	for (uint32_t i = 0; i < LANE_OTHERS; i++) {
 		struct board_lane *lane = &board->lanes[i];
 
