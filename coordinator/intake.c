@@ -146,6 +146,8 @@ static int start_thread(struct intake *intake)
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
 	error = pthread_create(&intake->thread, NULL, work, intake);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (error == 0) /* for top(1) */
+		(void)pthread_setname_np(intake->thread, "rgovd-intake");
 	return -error;
 }
 

@@ -71,6 +71,8 @@ static int start_thread(struct closer *closer)
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
 	error = pthread_create(&closer->thread, NULL, work, closer);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (error == 0) /* for top(1) */
+		(void)pthread_setname_np(closer->thread, "rgovd-closer");
 	return -error;
 }
 
