@@ -19,10 +19,11 @@ static void unlink_session(struct door_session *session)
 }
 
 /* What has ended here never comes back: its files still say which permits were
- * out, and would be believed a second time. */
+ * out, and would be believed a second time.  Not yet served is no excuse: it
+ * may have ended in the middle of its recovery. */
 static void mark_ended(struct door_session *session)
 {
-	if (session->stage == SESSION_SERVED)
+	if (session->daemon != NULL)
 		store_release(session->daemon->magic, SHM_DAEMON_ENDED);
 }
 

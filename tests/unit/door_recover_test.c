@@ -570,6 +570,32 @@ static void a_session_that_has_ended_stays_ended(void)
 	rig_stop(rig);
 }
 
+static void a_session_expelled_in_its_recovery_stays_ended(void)
+{
+	/* Its first slot says that a permit is out, its second what cannot be.
+	 * With the second made good it does not come for the permit again. */
+	struct rig *rig = rig_start();
+	char why[SHM_MESSAGE_BYTES] = "";
+	struct raw raw;
+
+	raw_open(rig, &raw, 2);
+	raw_submit(&raw, 0, 1, SHM_PERMIT, "m");
+	RIG_UNTIL(rig, raw_answer(&raw, 0) == shm_word(1, SHM_GRANTED));
+	rig_restart(rig);
+	for (uint32_t generation = 2; generation-- > 0;) {
+		raw_word(&raw, 1, 2 * generation,
+			generation > 0 ? SHM_SUBMIT : SHM_NONE);
+		CU_ASSERT_EQUAL(raw_reattach_with(rig, &raw, raw.fds,
+					WIRE_REATTACH_FDS, why),
+			WIRE_REFUSED);
+	}
+	CU_ASSERT_PTR_NOT_NULL(strstr(why, "ended"));
+	CU_ASSERT_EQUAL(rig->recovered[SHM_GRANTED], 1);
+	CU_ASSERT_EQUAL(rig_stats(rig).closed, 1);
+	raw_close(&raw);
+	rig_stop(rig);
+}
+
 /* The header that rgovd would have written for this client. */
 static void forge_header(struct raw *raw, uint32_t slots)
 {
@@ -747,6 +773,7 @@ SUITE("door_recover", T(every_row_of_the_table), T(rows_that_cannot_be),
 	T(a_sleeper_is_woken_by_the_successor),
 	T(a_missing_wake_up_is_made_good), T(forged_files_are_refused),
 	T(wrong_sessions_are_refused), T(a_session_that_has_ended_stays_ended),
+	T(a_session_expelled_in_its_recovery_stays_ended),
 	T(one_file_does_not_pass_for_another), T(a_spoilt_header_is_refused),
 	T(an_unsealed_file_is_sealed), T(a_served_file_is_sealed),
 	T(the_clients_own_files_are_read_only_to_it),
