@@ -154,12 +154,14 @@ static int receive(int fd, uint64_t until_ns, struct received *ret)
 			(void)pause_ns(RETRY_FIRST_NS, until_ns);
 			continue;
 		}
+		if (n > 1) {
+			ret->bytes = (size_t)n;
+			return 0;
+		}
+		wire_close_fds(ret->fds, ret->n_fds);
+		ret->n_fds = 0;
 		if (n <= 0)
 			return n == 0 ? -ECONNRESET : (int)n;
-		ret->bytes = (size_t)n;
-		if (n > 1)
-			return 0;
-		wire_close_fds(ret->fds, ret->n_fds);
 	}
 }
 

@@ -91,13 +91,10 @@ ssize_t wire_receive(int socket, void *bytes, size_t size, int *ret_fds,
 		return -errno;
 	if (max_fds > 0)
 		take_fds(&message, ret_fds, max_fds, ret_n_fds);
-	if ((message.msg_flags & MSG_CTRUNC) != 0 && *ret_n_fds < max_fds) {
-		/* There was room for more: it is this process that has none. */
-		wire_close_fds(ret_fds, *ret_n_fds);
-		*ret_n_fds = 0;
-		return -EMFILE;
-	}
-	return n;
+	/* There was room for more: it is this process that has none. */
+	return (message.msg_flags & MSG_CTRUNC) != 0 && *ret_n_fds < max_fds
+		       ? -EMFILE
+		       : n;
 }
 
 bool wire_discard(int socket, int *ret_fds, size_t *ret_n_fds)

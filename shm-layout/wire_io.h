@@ -28,7 +28,9 @@ int wire_send(
  * Takes one message and at most max_fds descriptors, which are the caller's to
  * close (with max_fds 0 the kernel drops what was sent along).  Returns its
  * bytes, 0 when the other end is gone, or -errno; -EMFILE: the message was
- * taken, but this process has no descriptors left for what came along.
+ * taken, but this process has no descriptors left for all that came along.
+ * Those that it had are the caller's all the same: only it knows whether they
+ * may be closed at once.
  */
 ssize_t wire_receive(int socket, void *bytes, size_t size, int *ret_fds,
 	size_t max_fds, size_t *ret_n_fds);

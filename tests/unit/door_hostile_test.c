@@ -2,10 +2,12 @@
  * The door against clients that break the protocol: each closes its own session
  * or gets its own INVALID, is counted, and another client's requests go on.
  */
+#include "shm-layout/wire_io.h"
 #include "tests/unit/raw_client.h"
 
 #include <netinet/in.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -849,6 +851,39 @@ static void nothing_is_left_of_sessions(void)
 	rig_stop(rig);
 }
 
+static void descriptors_that_did_fit_are_told_of(void)
+{
+	/* Four come along, and there is room for two: these may hang when they
+	 * are closed, so they are not closed behind the receiver's back. */
+	struct rlimit limit, small;
+	int ends[2], fds[4], spare[256], n_spare = 0, rc;
+	size_t n_fds = 0;
+	char byte;
+
+	CU_ASSERT_EQUAL_FATAL(
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	for (int i = 0; i < 4; i++)
+		fds[i] = ends[0];
+	CU_ASSERT_EQUAL(wire_send(ends[0], "", 1, fds, 4), 0);
+	CU_ASSERT_EQUAL_FATAL(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	small = (struct rlimit){128, limit.rlim_max};
+	CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_NOFILE, &small), 0);
+	while ((spare[n_spare] = dup(ends[0])) >= 0)
+		n_spare++;
+	CU_ASSERT_FATAL(n_spare > 2);
+	(void)close(spare[--n_spare]);
+	(void)close(spare[--n_spare]);
+	rc = (int)wire_receive(ends[1], &byte, 1, fds, 4, &n_fds);
+	CU_ASSERT_EQUAL(rc, -EMFILE);
+	CU_ASSERT_EQUAL(n_fds, 2);
+	for (size_t i = 0; i < n_fds; i++)
+		CU_ASSERT(fcntl(fds[i], F_GETFD) >= 0);
+	wire_close_fds(fds, n_fds);
+	wire_close_fds(spare, (size_t)n_spare);
+	wire_close_fds(ends, 2);
+	CU_ASSERT_EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
 SUITE("door_hostile", T(a_slot_out_of_range), T(a_tail_too_far),
 	T(one_entry_more_than_the_ring), T(a_word_that_may_not_follow),
 	T(a_second_submit_while_the_body_is_read),
@@ -856,6 +891,7 @@ SUITE("door_hostile", T(a_slot_out_of_range), T(a_tail_too_far),
 	T(absurd_settlements_are_unknown), T(wrong_hellos_are_refused),
 	T(any_number_of_slots_is_cut), T(odd_messages_of_a_served_client),
 	T(descriptors_sent_along_are_closed),
+	T(descriptors_that_did_fit_are_told_of),
 	T(a_descriptor_that_hangs_hangs_nobody), T(a_refusal_arrives),
 	T(too_many_sessions_are_refused), T(a_crowd_leaves_room_for_others),
 	T(administration_is_answered), T(nobody_is_forgotten_behind_sixteen),
