@@ -256,6 +256,15 @@ bool handle_is_cut_off(struct rgov *gov, const struct session *session)
 	return is_cut_off;
 }
 
+void handle_pay_bell(struct rgov *gov, struct session *session)
+{
+	if (!load_relaxed(session->owes_bell))
+		return;
+	(void)pthread_mutex_lock(&gov->lock);
+	session_ring(session);
+	(void)pthread_mutex_unlock(&gov->lock);
+}
+
 /* Did the successor refuse the session?  All else (a signal, no memory, no
  * descriptors, nobody there) may be better the next time. */
 static bool is_final(int error)

@@ -58,6 +58,10 @@ void handle_leave(struct rgov *gov, struct session *session);
  * number another file's, in the middle of the look. */
 bool handle_is_cut_off(struct rgov *gov, const struct session *session);
 
+/* Rings once more where the last bell could not be sent.  Under the lock, for
+ * the same reason. */
+void handle_pay_bell(struct rgov *gov, struct session *session);
+
 /* rgovd is gone: reconnects, until until_ns; -EAGAIN where another thread does.
  * 0: the session is served again; -ECONNRESET: it is lost; -EINTR: a signal
  * came; else not yet: look at the slot and try again. */

@@ -553,7 +553,7 @@ static int wait_in(struct rgov *gov, struct session *session,
 	(void)pthread_mutex_unlock(&gov->lock);
 	if (rc < 0)
 		return used_up();
-	session_pay_bell(session);
+	handle_pay_bell(gov, session);
 	until_ns = wait_limit(ticket, timeout_ms, &is_last);
 	rc = wait_until(gov, session, ticket, timeout_ms, until_ns);
 	if (rc == 0)

@@ -104,16 +104,10 @@ int session_ask(const char *socket_path, enum wire_verb verb, uint64_t until_ns,
 /* Has the other end of the socket gone?  Never blocks. */
 bool session_is_cut_off(const struct session *session);
 
-/* Wakes rgovd.  Failure needs no care: the socket is full (it is rung already),
- * or cut off (the reconnecting thread rings again), or the bell is owed. */
+/* Wakes rgovd; under the handle's lock.  Failure needs no care: the socket is
+ * full (it is rung already), or cut off (the reconnecting thread rings again),
+ * or the bell is owed. */
 void session_ring(struct session *session);
-
-/* Rings once more where the last bell could not be sent. */
-static inline void session_pay_bell(struct session *session)
-{
-	if (load_relaxed(session->owes_bell))
-		session_ring(session);
-}
 
 void session_free(struct session *session);
 

@@ -150,7 +150,7 @@ int wait_for_answer(struct rgov *gov, struct session *session, uint32_t slot,
 			return rc;
 		if (session_is_past(session, slot, generation))
 			return -ESTALE;
-		session_pay_bell(session);
+		handle_pay_bell(gov, session);
 		if (rc != -ETIMEDOUT || !handle_is_cut_off(gov, session))
 			continue;
 		rc = handle_reconnect(gov, session, until_ns);
