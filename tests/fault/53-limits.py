@@ -159,6 +159,16 @@ def a_limit_of_file_size_kills_nobody():
               f"{answer}")
         check(puppet.call().is_good, "a small body afterwards")
         puppet.tell("close")
+        done = rgovd.python(
+            "import resource, rgov\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+            "try:\n"
+            "    rgov.connect().invoke('vendor.model-v1',\n"
+            "        {'max_tokens': 5, 'p': 'x' * 2_000_000}, user='u')\n"
+            "except rgov.TooLarge as why:\n"
+            "    print(why)\n")
+        check("RLIMIT_FSIZE" in done.stdout,
+              f"in Python: {done.stdout}{done.stderr}")
         check_quiet(rgovd)
 
 

@@ -252,6 +252,7 @@ def _message_of(body: bytes) -> str:
 _LIBRARY_REFUSALS: dict[int, tuple[type[Rejected], str]] = {
     errno.EINVAL: (Invalid, "invalid"),
     errno.EMSGSIZE: (TooLarge, "too_large"),
+    errno.EFBIG: (TooLarge, "too_large"),  # for this process: RLIMIT_FSIZE
     errno.EAGAIN: (QueueFull, "slots"),
     errno.ENOSPC: (Rejected, "no_memory"),
 }
