@@ -214,7 +214,7 @@ class Shape:
 
     def __init__(self, slots):
         self.entries = 8
-        while self.entries <= 4 * slots:
+        while self.entries < 8 * slots:
             self.entries *= 2
         self.ring = PAGE
         self.slots = self.ring + pages(8 * self.entries)
