@@ -7,6 +7,9 @@
  * What the child found (complaints, blocks, entries) comes back through a pipe,
  * in its order: numbers of 8 bytes, and texts as a number and their bytes.
  * Whatever is missing or does not fit means that the child had no memory.
+ *
+ * The caller waits for the child, which closes what it was born with: not for
+ * one that holds descriptors which hang (door_may_fork()).
  */
 #include "coordinator/config_private.h"
 

@@ -55,7 +55,9 @@ static int load(
 	struct rgovd *rgovd, struct config **ret, struct config_error *error)
 {
 	struct config_source source = options_source(&rgovd->options);
+	const struct door *door = rgovd->governor.door;
 
+	source.in_child = door == NULL || door_may_fork(door);
 	return config_load(&source, ret, error);
 }
 

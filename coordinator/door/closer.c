@@ -17,7 +17,7 @@ struct closer {
 	pthread_cond_t news; /* for the one that waits: never both do */
 	int *fds; /* a ring that grows: there are no more than may be open */
 	size_t room, first, n;
-	bool is_ending, has_ended;
+	bool is_closing, is_ending, has_ended;
 };
 
 /* Its own client may have asked that the close of a socket waits until all is
@@ -36,12 +36,14 @@ static int next(struct closer *closer)
 	int fd = -1;
 
 	(void)pthread_mutex_lock(&closer->lock);
+	closer->is_closing = false;
 	while (closer->n == 0 && !closer->is_ending)
 		(void)pthread_cond_wait(&closer->news, &closer->lock);
 	if (closer->n > 0) {
 		fd = closer->fds[closer->first];
 		closer->first = (closer->first + 1) % closer->room;
 		closer->n--;
+		closer->is_closing = true;
 	}
 	(void)pthread_mutex_unlock(&closer->lock);
 	return fd;
@@ -133,6 +135,16 @@ bool closer_take(struct closer *closer, int fd)
 	}
 	(void)pthread_mutex_unlock(&closer->lock);
 	return has_room;
+}
+
+bool closer_is_idle(struct closer *closer)
+{
+	bool is_idle;
+
+	(void)pthread_mutex_lock(&closer->lock);
+	is_idle = closer->n == 0 && !closer->is_closing;
+	(void)pthread_mutex_unlock(&closer->lock);
+	return is_idle;
 }
 
 /* Under the lock: tells it to end, and waits a little until it does.  Not by a

@@ -18,6 +18,9 @@ int closer_create(struct closer **ret_closer);
  * caller's. */
 bool closer_take(struct closer *closer, int fd);
 
+/* Has it closed all that it took?  False as long as one hangs. */
+bool closer_is_idle(struct closer *closer);
+
 /* Closes what it still has, but does not wait long for one that hangs: that one
  * ends with the process.  NULL is fine. */
 void closer_free(struct closer *closer);

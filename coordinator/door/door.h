@@ -115,6 +115,11 @@ int door_open(struct loop *loop, const struct door_config *config,
 void door_set_limits(
 	struct door *door, uint32_t slots_per_session, uint32_t spin_us);
 
+/* False: descriptors of clients wait to be closed, and may hang whoever closes
+ * them.  A child would have them too, and close them at its end at the latest.
+ */
+bool door_may_fork(const struct door *door);
+
 /* No more new sessions and no more new requests: they stay in the clients'
  * memory for a successor.  Answers still go out. */
 void door_stop_accepting(struct door *door);

@@ -550,6 +550,11 @@ void door_set_limits(
 	door->config.spin_us = spin_us;
 }
 
+bool door_may_fork(const struct door *door)
+{
+	return closer_is_idle(door->strangers);
+}
+
 void door_stop_accepting(struct door *door)
 {
 	door->is_stopped = true;

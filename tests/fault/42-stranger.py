@@ -3,6 +3,7 @@
 its own session, with words and a count, and nobody else anything (invariant 8).
 rgovd runs under sanitizers."""
 
+import ctypes
 import errno
 import random
 
@@ -277,6 +278,76 @@ def give_away(rgovd, stranger, how, near):
         stranger.send(message, [near.fileno()])
     near.close()  # rgovd or the queue has the last one
     rgovd.process.signal(signal.SIGCONT)
+
+
+MNT_FORCE, MNT_DETACH = 1, 2
+GETATTR, OPEN, FORGET, FLUSH, INIT, INTERRUPT, RELEASE = 3, 14, 2, 25, 26, 36, 18
+
+
+@contextlib.contextmanager
+def never_flushed(folder):
+    """A descriptor whose every close but our own waits for a file system of ours
+    (FUSE), which does not answer; until the end of the block."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    path = folder / "hangs"
+    path.write_bytes(b"")
+    try:
+        wire = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as why:
+        raise Skip(f"no FUSE here: {why}") from None
+    if libc.mount(b"rgov", bytes(path), b"fuse", 0,
+                  b"fd=%d,rootmode=100600,user_id=0,group_id=0" % wire) != 0:
+        os.close(wire)
+        raise Skip("only root mounts a file system of its own")
+    stop = threading.Event()
+    server = threading.Thread(target=serve_fuse, args=(wire, stop), daemon=True)
+    server.start()
+    try:
+        yield os.open(path, os.O_RDONLY)
+    finally:
+        # Who waits for an answer is told that there is nobody.
+        libc.umount2(bytes(path), MNT_FORCE | MNT_DETACH)
+        stop.set()
+        server.join()
+        os.close(wire)
+
+
+def serve_fuse(wire, stop):
+    """One file, which can be opened; FLUSH by others gets no answer."""
+    root = struct.pack("<QII6Q10I", 0, 0, 0, 1, *[0] * 5, 0, 0, 0, 0o100600, 1,
+                       0, 0, 0, 4096, 0)
+    answers = {INIT: struct.pack("<IIIIHHIIHH8I", 7, 31, 0, 0, 16, 12, 65536, 1,
+                                 16, 0, *[0] * 8),
+               GETATTR: root, OPEN: bytes(16), FLUSH: b"", RELEASE: b""}
+    while not stop.is_set():
+        if not select.select([wire], [], [], 0.05)[0]:
+            continue
+        try:
+            asked = os.read(wire, 1 << 20)
+            kind, number = struct.unpack_from("<IQ", asked, 4)
+            who = struct.unpack_from("<I", asked, 32)[0]
+            if kind in (FORGET, INTERRUPT) or kind == FLUSH and who != os.getpid():
+                continue
+            data = answers.get(kind)
+            error = -errno.ENOSYS if data is None else 0
+            os.write(wire, struct.pack("<IiQ", 16 + len(data or b""), error,
+                                       number) + (data or b""))
+        except BlockingIOError:
+            continue
+        except OSError:
+            return  # it is unmounted
+
+
+@checks.test
+def a_reload_beside_descriptors_that_hang():
+    "Whoever closes them waits for ever, a child of rgovd's too: not its loop."
+    with scene() as rgovd, never_flushed(rgovd.scratch.path) as fd:
+        refused(Stranger(rgovd).ask(b"nothing of the kind", [fd] * 3))
+        os.close(fd)  # a child of ours would hang, too
+        rgovd.process.signal(signal.SIGHUP)
+        wait_until(lambda: counted(rgovd, "reloads", 1),
+                   what="the reload")
+        Stranger(rgovd).ping()
 
 
 # ---------------------------------------------------------------- registrations
