@@ -210,14 +210,19 @@ def forge(rgovd, stranger):
 
 @checks.test
 def forged_and_exchanged_files():
-    "Every wrong file in every place is refused in words that name it."
-    with scene() as rgovd, Stranger(rgovd) as stranger:
-        stranger.open(4)
-        stranger.permit(0, 1)
+    """Every wrong file in every place is refused in words that name it.  One that
+    is only found out by what is in it ends the session whose files it is among,
+    and no other."""
+    with scene() as rgovd, Stranger(rgovd) as stranger, \
+            Stranger(rgovd) as other:
+        for one in (stranger, other):
+            one.open(4)
+            one.permit(0, 1)
         refused(bring(rgovd, stranger), "served")
         rgovd.restart()
         tried = forge(rgovd, stranger)
-        equal(bring(rgovd, stranger).type, REATTACHED, "the right files")
+        refused(bring(rgovd, stranger), "ended")
+        equal(bring(rgovd, other).type, REATTACHED, "the right files")
         row(forgeries=tried)
 
 
