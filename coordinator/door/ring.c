@@ -376,8 +376,6 @@ static int recover_slot(
 			     : judge_word(slot, word);
 	if (*ret_wrong != NULL)
 		return -EPROTO;
-	if (ours != 0 && session_prepare_slot(session, index) != 0)
-		return -ENOMEM;
 	if (shm_generation(word) != slot->generation) {
 		if (slot->state == SHM_GRANTED)
 			tell_overtaken(slot);
@@ -417,13 +415,15 @@ int ring_recover(struct door_session *session, char ret_why[SHM_MESSAGE_BYTES])
 
 		if (rc == 0)
 			continue;
-		if (wrong != NULL)
+		if (wrong != NULL) {
 			say_why(session, i, wrong, ret_why);
-		else
+			door_expel(session, ret_why);
+		} else {
+			/* Dropped already: it may come back. */
 			(void)snprintf(ret_why, SHM_MESSAGE_BYTES,
 				"reattach: rgovd has no memory for the "
 				"answers");
-		door_expel(session, ret_why);
+		}
 		return rc;
 	}
 	return 0;
