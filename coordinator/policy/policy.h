@@ -32,6 +32,15 @@ enum policy_class {
 
 /* ------------------------------------------------------------ settings */
 
+/* What the output tokens that requests really used (their 95th percentile, per
+ * lane and user) replace. */
+enum policy_learned {
+	POLICY_LEARN_ORDER,   /* what the order charges before the end, and the
+				 predicted wait */
+	POLICY_LEARN_RESERVE, /* the reservation too */
+	POLICY_LEARN_NOTHING,
+};
+
 /* A `model` block: the template of each lane whose model id it matches.  In
  * every limit 0 means: none. */
 struct policy_model {
@@ -44,25 +53,46 @@ struct policy_model {
 	double output_burndown; /* settled output counts this many times; 0: 1
 				 */
 	bool reserve_with_burndown;
+	bool smooth_starts; /* spread over the window, not all at once */
+	enum policy_learned learned_output;
+	/* Model ids to try when this one cannot answer, in this order. */
+	const char *const *fallback;
+	size_t n_fallback;
 };
 
-/* A `user` block. */
+/* A `user` block.  Its budgets are the user's own, over all lanes. */
 struct policy_user_rule {
 	const char *pattern;     /* fnmatch(3) */
 	double weight;           /* above 0 */
 	uint32_t max_concurrent; /* 0: the general one */
 	uint32_t max_queued;     /* 0: the general one */
+	uint32_t requests_per_minute;
+	uint64_t tokens_per_minute;
+	uint64_t tokens_per_day;
+};
+
+/* An `application` block. */
+struct policy_app_rule {
+	const char *pattern; /* fnmatch(3), of policy_request.app */
+	double weight;       /* above 0 */
 };
 
 struct policy_config {
 	uint32_t max_concurrent;        /* host-wide; 0: none */
 	uint32_t requests_per_minute;   /* host-wide; 0: none */
+	uint64_t tokens_per_minute;     /* host-wide; 0: none */
+	uint64_t tokens_per_day;        /* host-wide; 0: none */
+	bool smooth_starts;             /* host-wide */
+	bool refuse_late;               /* at enqueue, by the predicted wait */
+	bool adaptive;                  /* a lane's rate falls when throttled */
 	uint32_t max_requests_per_user; /* in flight; 0: none */
 	uint32_t max_queued_per_user;   /* backing off included; 0: none */
 	uint32_t max_queued;            /* the same, host-wide; 0: none */
 	uint32_t max_lanes;             /* besides the default one; 0: none */
-	uint64_t minute_ns;    /* the quota window: 60 s, less in tests */
-	uint64_t guard_ns;     /* kept free after the window */
+	uint64_t minute_ns;     /* the quota window: 60 s, less in tests */
+	uint64_t guard_ns;      /* kept free after the window */
+	uint64_t day_offset_ns; /* the day turns when now + this is a multiple
+				   of 86,400 s */
 	uint64_t age_after_ns; /* in one class, then the next class up; 0: never
 				*/
 	double batch_share; /* of the concurrency, host-wide and a lane's: batch
@@ -83,6 +113,8 @@ struct policy_config {
 	size_t n_models;
 	const struct policy_user_rule *users;
 	size_t n_users;
+	const struct policy_app_rule *apps;
+	size_t n_apps;
 };
 
 /* Copies what it needs.  -ENOMEM. */
@@ -232,6 +264,62 @@ bool policy_retry(struct policy *policy, struct policy_request *request,
 
 /* QUEUED or BACKOFF -> NEW: cancelled, or its client died. */
 void policy_remove(struct policy *policy, struct policy_request *request);
+
+/* ------------------------------------------------------------ why, how long
+ */
+
+/*
+ * What a queued request waits for.  REASON(name, what people are shown)
+ * The order is ABI: the board and replies carry the numbers.
+ */
+#define POLICY_REASONS(REASON)                                                 \
+	REASON(TURN, "others go first")                                        \
+	REASON(GATE, "the model is throttled: backing off")                    \
+	REASON(PROBE, "the model is throttled: a probe is out")                \
+	REASON(DAY_CLOSED, "the provider's daily quota is used up")            \
+	REASON(BACKOFF, "this request failed and is tried again")              \
+	REASON(HOST_CONCURRENCY, "max_concurrent_requests")                    \
+	REASON(HOST_REQUESTS, "requests_per_minute")                           \
+	REASON(HOST_TOKENS, "tokens_per_minute")                               \
+	REASON(HOST_DAY, "tokens_per_day")                                     \
+	REASON(LANE_CONCURRENCY, "the model's max_concurrent_requests")        \
+	REASON(LANE_REQUESTS, "the model's requests_per_minute")               \
+	REASON(LANE_TOKENS, "the model's tokens_per_minute")                   \
+	REASON(LANE_DAY, "the model's tokens_per_day")                         \
+	REASON(BATCH_SHARE, "batch_share")                                     \
+	REASON(USER_CONCURRENCY, "the user's max_requests")                    \
+	REASON(USER_REQUESTS, "the user's requests_per_minute")                \
+	REASON(USER_TOKENS, "the user's tokens_per_minute")                    \
+	REASON(USER_DAY, "the user's tokens_per_day")
+
+enum policy_reason {
+#define REASON(name, words) POLICY_WAIT_##name,
+	POLICY_REASONS(REASON)
+#undef REASON
+		POLICY_WAIT_REASONS
+};
+
+/* Why a queued or backing-off request has not started at now_ns. */
+struct policy_why {
+	enum policy_reason reason; /* what holds it, or its lane's first */
+	uint64_t until_ns;     /* when time alone may change that; UINT64_MAX:
+				  not before something ends */
+	uint32_t position;     /* 1: the next of its lane; an estimate where
+				  users of different service meet */
+	uint64_t predicted_ns; /* how much longer it may take */
+};
+
+void policy_explain(const struct policy *policy,
+	const struct policy_request *request, uint64_t now_ns,
+	struct policy_why *ret_why);
+
+/* How long it has waited for each reason until it was last admitted, or until
+ * now; the sum is the time it spent queued or backing off.  While not NEW. */
+void policy_waited(const struct policy *policy,
+	const struct policy_request *request, uint64_t now_ns,
+	uint64_t ret_ns[POLICY_WAIT_REASONS]);
+
+const char *policy_reason_text(enum policy_reason reason);
 
 /* The predicted wait of a queued request, from limits and recent service;
  * rough, at least 1 ms. */
