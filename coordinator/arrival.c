@@ -156,7 +156,7 @@ static void restore_permit(struct request *request)
 		0) {
 		/* Nobody counts it; the worker settles it all the same. */
 		LOG(LOG_ERROR, "permit.lost", "no memory to restore a permit",
-			F_S("user", request->user));
+			F_S("user", request_user(request)));
 		COUNT(governor, ended_requests);
 		COUNT(governor, failed_requests);
 		door_release(request->slot);
@@ -196,8 +196,8 @@ static bool is_refused_at_sight(struct request *request)
 	else if (request->policy.deadline_ns <= loop_now_ns())
 		refuse(request, SHM_DEADLINE, "DeadlineExceeded",
 			"the deadline has passed already", 0);
-	else if (upstream_check(request_model_id(request),
-			 request->headers ? request->headers : "", why) != 0)
+	else if (upstream_check(
+			 request_model_id(request), request->headers, why) != 0)
 		refuse(request, SHM_INVALID, "InvalidRequest", why, 0);
 	else if (request->kind == SHM_CALL && request->body_bytes == 0)
 		refuse(request, SHM_INVALID, "InvalidRequest",
@@ -301,7 +301,7 @@ static void on_orphaned(void *owner, struct door_slot *slot)
 		COUNT(governor, permits_reclaimed);
 		board_event(&governor->board, "reclaim",
 			"pid gone: a permit of %s for %s is back",
-			request->user, request_model_id(request));
+			request_user(request), request_model_id(request));
 		permit_finish(request, POLICY_LOST, NULL);
 	} else if (request->stage == REQUEST_CALLING &&
 		   governor->config->on_client_death == CONFIG_DEATH_FINISH) {
@@ -335,7 +335,7 @@ static void settle(
 		COUNT(governor, throttled_requests);
 		board_event(&governor->board, "throttle",
 			"%s: reported by a permit of %s",
-			request_model_id(request), request->user);
+			request_model_id(request), request_user(request));
 		break;
 	case SHM_SETTLED_FAILED:
 		outcome = POLICY_LOST;

@@ -80,7 +80,7 @@ static struct upstream_call call_of(
 	return (struct upstream_call){
 		.operation = request->operation,
 		.model_id = request_model_id(request),
-		.headers = request->headers ? request->headers : "",
+		.headers = request->headers,
 		.body = attempt->body,
 		.body_bytes = request->body_bytes,
 		.body_sha256 = request->sha256,

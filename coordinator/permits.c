@@ -50,10 +50,10 @@ static void expire(struct request *request)
 
 	board_add(governor->board.board->counters.permits_expired, 1);
 	board_event(&governor->board, "expire",
-		"a permit of %s for %s was never settled", request->user,
-		request_model_id(request));
+		"a permit of %s for %s was never settled",
+		request_user(request), request_model_id(request));
 	LOG(LOG_WARN, "permit.expired", "it was never settled",
-		F_S("user", request->user), F_S("app", request->app),
+		F_S("user", request_user(request)), F_S("app", request->app),
 		F_S("model", request_model_id(request)));
 	/* Settled at its reservation: what it used is not known. */
 	permit_finish(request, POLICY_DONE, NULL);
@@ -291,7 +291,7 @@ static bool stands_for(const struct request *held, const struct request *other)
 {
 	enum { SHOWN = sizeof(((struct board_live *)0)->model) - 1 };
 
-	return strcmp(held->user, other->user) == 0 &&
+	return strcmp(request_user(held), request_user(other)) == 0 &&
 	       strncmp(request_model_id(held), request_model_id(other),
 		       SHOWN) == 0;
 }

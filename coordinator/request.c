@@ -33,25 +33,34 @@ static enum policy_class class_of(enum shm_class class)
 	return POLICY_NORMAL;
 }
 
+/* Appends a text with its final zero; the copy. */
+static const char *append(char **at, const char *text)
+{
+	const char *copy = *at;
+
+	*at = stpcpy(*at, text) + 1;
+	return copy;
+}
+
 /* False: no memory. */
 static bool copy_texts(
 	struct request *request, const struct door_submission *submission)
 {
-	size_t model_bytes = strlen(submission->model_id);
+	size_t bytes = strlen(submission->user) + strlen(submission->app) +
+		       strlen(submission->peer) + strlen(submission->headers) +
+		       strlen(submission->model_id) + 5;
+	char *at = request->texts;
 
-	memcpy(request->user, submission->user, strlen(submission->user) + 1);
-	memcpy(request->app, submission->app, strlen(submission->app) + 1);
-	memcpy(request->peer, submission->peer, strlen(submission->peer) + 1);
-	if (model_bytes < sizeof(request->model_id))
-		memcpy(request->model_id, submission->model_id,
-			model_bytes + 1);
-	else
-		request->long_model_id = strdup(submission->model_id);
-	if (submission->headers[0] != '\0')
-		request->headers = strdup(submission->headers);
-	return (request->long_model_id != NULL ||
-		       model_bytes < sizeof(request->model_id)) &&
-	       (request->headers != NULL || submission->headers[0] == '\0');
+	if (bytes > sizeof(request->texts))
+		at = request->long_texts = malloc(bytes);
+	if (at == NULL)
+		return false;
+	request->policy.user = append(&at, submission->user);
+	request->policy.app = append(&at, submission->peer);
+	request->policy.model_id = append(&at, submission->model_id);
+	request->app = append(&at, submission->app);
+	request->headers = append(&at, submission->headers);
+	return true;
 }
 
 struct request *request_create(
@@ -71,20 +80,17 @@ struct request *request_create(
 	/* A permit has none, whatever its client says. */
 	request->body_bytes =
 		submission->kind == SHM_CALL ? submission->body_bytes : 0;
-	if (!copy_texts(request, submission)) {
-		request_free(request);
-		return NULL;
-	}
 	request->policy = (struct policy_request){
-		.model_id = request_model_id(request),
-		.user = request->user,
-		.app = request->peer,
 		.class = class_of(submission->class),
 		.input_tokens = submission->input_tokens,
 		.output_tokens = submission->output_tokens,
 		.deadline_ns = submission->deadline_ns,
 		.is_permit = submission->kind == SHM_PERMIT,
 	};
+	if (!copy_texts(request, submission)) {
+		request_free(request);
+		return NULL;
+	}
 	return request;
 }
 
@@ -92,7 +98,6 @@ void request_free(struct request *request)
 {
 	free(request->attempt);
 	free(request->intake);
-	free(request->headers);
-	free(request->long_model_id);
+	free(request->long_texts);
 	governor_recycle(request->governor, request);
 }

@@ -36,7 +36,7 @@ enum request_stage {
 #undef X
 };
 
-enum { REQUEST_NO_LIVE = UINT16_MAX, REQUEST_MODEL_ROOM = 128 };
+enum { REQUEST_NO_LIVE = UINT16_MAX, REQUEST_TEXT_ROOM = 96 };
 
 /* One try upstream: exists only while it runs. */
 struct request_attempt {
@@ -71,12 +71,14 @@ struct request {
 	struct request_attempt *attempt;
 	struct intake_job *intake; /* while its body is read */
 	const char *last_code;     /* why it backs off; static text */
-	char user[SHM_USER_BYTES];
-	char app[SHM_APP_BYTES];    /* for people; a client chooses it */
-	char peer[DOOR_PEER_BYTES]; /* its uid: fairness above the user */
-	char *headers;              /* "" or its own memory */
-	char *long_model_id; /* of more than REQUEST_MODEL_ROOM, or NULL */
-	char model_id[REQUEST_MODEL_ROOM];
+	const char *app;           /* for people; a client chooses it */
+	const char *headers;       /* "" or lines */
+	/* Its texts, those of ->policy too (the peer's uid is the application
+	 * there: fairness above the user), one after the other: as long as they
+	 * are, since many requests wait.  Longer ones in memory of their own.
+	 */
+	char *long_texts;
+	char texts[REQUEST_TEXT_ROOM];
 };
 
 /* From a submission, its texts copied; NULL: no memory. */
@@ -89,8 +91,12 @@ void request_move(struct request *request, enum request_stage stage);
 
 static inline const char *request_model_id(const struct request *request)
 {
-	return request->long_model_id ? request->long_model_id
-				      : request->model_id;
+	return request->policy.model_id;
+}
+
+static inline const char *request_user(const struct request *request)
+{
+	return request->policy.user;
 }
 
 #endif

@@ -328,7 +328,7 @@ static void fill_record(struct board_live *live, const struct request *request)
 	board_put(live->class, (uint8_t)request->policy.class);
 	board_put(live->kind, (uint8_t)request->kind);
 	board_put(live->operation, (uint8_t)request->operation);
-	board_text(live->user, sizeof(live->user), request->user);
+	board_text(live->user, sizeof(live->user), request_user(request));
 	board_text(live->app, sizeof(live->app), request->app);
 	board_text(live->model, sizeof(live->model), request_model_id(request));
 	if (request->slot != NULL)

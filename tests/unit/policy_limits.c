@@ -291,7 +291,11 @@ static void bounds_refuse_with_a_wait(void)
 static void user_blocks_apply(void)
 {
 	static const struct policy_user_rule rules[] = {
-		{"batch-*", 0.5, 1, 2}, {"*", 2, 0, 0}};
+		{.pattern = "batch-*",
+			.weight = 0.5,
+			.max_concurrent = 1,
+			.max_queued = 2},
+		{.pattern = "*", .weight = 2}};
 	struct policy_config config = rig_config();
 	struct policy_request batch = rig_request("batch-job"),
 			      other = rig_request("web");

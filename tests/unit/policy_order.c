@@ -201,7 +201,8 @@ static void idleness_earns_no_credit(void)
 /* A user at its cap is passed over, and has earned nothing by it afterwards. */
 static void the_cap_skips_and_earns_no_credit(void)
 {
-	static const struct policy_user_rule rule = {"capped", 1, 1, 0};
+	static const struct policy_user_rule rule = {
+		.pattern = "capped", .weight = 1, .max_concurrent = 1};
 	struct policy_config config = rig_config();
 	struct policy_request capped[MANY], other[MANY];
 	struct policy *policy;
@@ -287,7 +288,8 @@ static void a_user_belongs_to_its_application(void)
 static void weights_are_proportional(void)
 {
 	static const struct policy_user_rule rules[] = {
-		{"heavy", 3, 0, 0}, {"light", 1, 0, 0}};
+		{.pattern = "heavy", .weight = 3},
+		{.pattern = "light", .weight = 1}};
 	struct policy_config config = rig_config();
 	struct policy_request heavy[MANY], light[MANY];
 	struct policy *policy;
@@ -692,8 +694,8 @@ static void measure(struct fair *fair)
 static double play(uint64_t seed, uint32_t *ret_bound)
 {
 	static struct fair fair;
-	struct policy_user_rule rules[] = {
-		{"pair-0", 1, 0, 0}, {"pair-1", 1, 0, 0}};
+	struct policy_user_rule rules[] = {{.pattern = "pair-0", .weight = 1},
+		{.pattern = "pair-1", .weight = 1}};
 	struct policy_config config = rig_config();
 	struct policy_request *request;
 
