@@ -77,7 +77,7 @@ TOOL_LIBS_bedrock-sim := -lmicrohttpd -ljansson -lcrypto -lm -lpthread
 .SUFFIXES:
 .PHONY: all help deps lint-deps fault-deps build-tests build-faults check \
 	check-faults model fuzz soak demo demo-serve lint asan tsan \
-	bench-handoff bench-compare install clean
+	bench-handoff bench-compare bench-policy install clean
 
 all: $(RGOVD) $(LIBS) $(TOOLS) $(PYEXT) ## build everything (default)
 
@@ -226,6 +226,9 @@ lint: lint-deps ## format, analysers, include rule, manuals
 
 bench-handoff: all $(BENCHES) ## measure the hand-over; build/bench/handoff.json
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) bench/handoff
+
+bench-policy: $(BUILD)/bench/policy_growth ## cost of a decision as the queue grows; build/bench/policy.json
+	@$(BUILD)/bench/policy_growth $(BUILD)/bench/policy.json
 
 AGAINST ?= HEAD^
 bench-compare: all $(BENCHES) ## the same, beside another commit: AGAINST=COMMIT
