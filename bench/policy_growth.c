@@ -23,7 +23,6 @@ struct scale {
 	uint32_t requests, users;
 	struct policy *policy;
 	struct request *all;
-	char (*names)[16];
 	struct request *running[CONCURRENT];
 	uint64_t now_ns, random;
 	double bytes_per_request, bytes_per_user;
@@ -83,16 +82,6 @@ static void enqueue(struct scale *scale, struct request *request)
 		DIE("a request was refused");
 }
 
-static void name_users(struct scale *scale)
-{
-	scale->names = calloc(scale->users, sizeof(*scale->names));
-	if (scale->names == NULL)
-		DIE("no memory for %u names", scale->users);
-	for (uint32_t i = 0; i < scale->users; i++)
-		(void)snprintf(
-			scale->names[i], sizeof(*scale->names), "user-%u", i);
-}
-
 static double heap_bytes(void)
 {
 	struct mallinfo2 info = mallinfo2();
@@ -100,11 +89,16 @@ static double heap_bytes(void)
 	return (double)info.uordblks + (double)info.hblkhd;
 }
 
+/* Its user's name inside it, as rgovd has it. */
 static void describe(struct scale *scale, uint32_t i)
 {
-	scale->all[i].policy = (struct policy_request){
+	struct request *request = &scale->all[i];
+
+	(void)snprintf(request->texts, sizeof(request->texts), "user-%u",
+		i % scale->users);
+	request->policy = (struct policy_request){
 		.model_id = "m",
-		.user = scale->names[i % scale->users],
+		.user = request->texts,
 		.app = i % 2 ? "uid 1000" : "uid 1001",
 		.class = i % 8 == 0   ? POLICY_INTERACTIVE
 			 : i % 8 == 1 ? POLICY_BATCH
@@ -168,7 +162,6 @@ static void cycle(struct scale *scale)
 
 static void start(struct scale *scale)
 {
-	name_users(scale);
 	create_policy(scale);
 	fill(scale);
 	for (int i = 0; i < CONCURRENT; i++)

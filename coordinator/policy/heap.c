@@ -1,12 +1,17 @@
-/* The heap: an array from 1, children of i at 2i and 2i + 1. */
+/*
+ * The heap: an array from 1 with four children to each: half the levels of a
+ * binary one, and the four lie in two lines.  A member far down is in no cache,
+ * and each level that is moved writes into one.
+ */
 #include "coordinator/policy/heap.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { FIRST_CAPACITY = 8 };
+enum { ARITY = 4, FIRST_CAPACITY = 8, LINE = 64 };
 
 int heap_reserve(struct heap *heap, uint32_t n)
 {
@@ -15,13 +20,17 @@ int heap_reserve(struct heap *heap, uint32_t n)
 
 	if (n <= heap->capacity)
 		return 0;
-	if (n >= UINT32_MAX / 2)
+	if (n >= UINT32_MAX / (2 * ARITY))
 		return -ENOMEM;
 	while (capacity < n)
 		capacity *= 2;
-	cells = realloc(heap->cells, (capacity + (size_t)1) * sizeof(*cells));
+	/* The children of 1, from cell 2 on, begin a line. */
+	cells = aligned_alloc(LINE, (capacity + (size_t)2) * sizeof(*cells));
 	if (cells == NULL)
 		return -ENOMEM;
+	if (heap->n > 0)
+		memcpy(cells + 1, heap->cells + 1, heap->n * sizeof(*cells));
+	free(heap->cells);
 	heap->cells = cells;
 	heap->capacity = capacity;
 	return 0;
@@ -49,25 +58,37 @@ static void set(struct heap *heap, uint32_t at, struct heap_cell cell)
 	*cell.place = at;
 }
 
+static uint32_t parent_of(uint32_t at)
+{
+	return (at - 2) / ARITY + 1;
+}
+
+/* The least child of `at`; 0: it has none. */
+static uint32_t least_child(const struct heap *heap, uint32_t at)
+{
+	uint32_t first = ARITY * (at - 1) + 2, least = first, end;
+
+	if (first > heap->n)
+		return 0;
+	end = heap->n - first < ARITY ? heap->n + 1 : first + ARITY;
+	for (uint32_t i = first + 1; i < end; i++)
+		if (is_less(&heap->cells[i].key, &heap->cells[least].key))
+			least = i;
+	return least;
+}
+
 /* Finds the cell's place from the hole at `at`, upwards first. */
 static void settle(struct heap *heap, uint32_t at, struct heap_cell cell)
 {
 	struct heap_cell *cells = heap->cells;
+	uint32_t child;
 
-	while (at > 1 && is_less(&cell.key, &cells[at / 2].key)) {
-		set(heap, at, cells[at / 2]);
-		at /= 2;
+	while (at > 1 && is_less(&cell.key, &cells[parent_of(at)].key)) {
+		set(heap, at, cells[parent_of(at)]);
+		at = parent_of(at);
 	}
-	for (;;) {
-		uint32_t child = 2 * at;
-
-		if (child > heap->n)
-			break;
-		if (child < heap->n &&
-			is_less(&cells[child + 1].key, &cells[child].key))
-			child++;
-		if (!is_less(&cells[child].key, &cell.key))
-			break;
+	while ((child = least_child(heap, at)) != 0 &&
+		is_less(&cells[child].key, &cell.key)) {
 		set(heap, at, cells[child]);
 		at = child;
 	}

@@ -66,8 +66,7 @@ static void refresh_tier(struct team *team, enum policy_class class)
 			tier->service = floor;
 		heap_put(&rank->teams, &tier->place,
 			(struct heap_key){sortable(tier->service),
-				team->running,
-				first_flow(tier)->queue->p.arrival});
+				team->running, first_flow(tier)->arrival});
 	} else {
 		heap_take(&rank->teams, &tier->place);
 		if (rank->teams.n == 0)
@@ -83,12 +82,12 @@ static void refresh(struct seat *seat, enum policy_class class)
 	const struct flow *least = first_flow(tier);
 	double floor = least ? least->service : tier->floor;
 
-	if (flow->queue != NULL && !user_is_capped(seat->user)) {
+	if (flow->first != NULL && !user_is_capped(seat->user)) {
 		if (flow->place == 0 && flow->service < floor)
 			flow->service = floor;
 		heap_put(&tier->flows, &flow->place,
 			(struct heap_key){sortable(flow->service),
-				seat->running, flow->queue->p.arrival});
+				seat->running, flow->arrival});
 	} else if (flow->place != 0) {
 		heap_take(&tier->flows, &flow->place);
 		if (tier->flows.n == 0)
@@ -123,28 +122,68 @@ int order_reserve_team(struct policy_lane *lane, uint32_t n_teams)
 	return rc;
 }
 
-void order_enter(struct policy_request *request, bool at_head)
+static void append(struct flow *flow, struct policy_request *request)
 {
-	struct flow *flow = &request->p.seat->flows[request->p.rank];
+	request->p.prev = flow->last;
+	request->p.next = NULL;
+	if (flow->last != NULL) {
+		flow->last->p.next = request;
+	} else {
+		flow->first = request;
+		flow->arrival = request->p.arrival;
+	}
+	flow->last = request;
+}
 
-	if (at_head)
-		DL_PREPEND2(flow->queue, request, p.prev, p.next);
+static void prepend(struct flow *flow, struct policy_request *request)
+{
+	request->p.prev = NULL;
+	request->p.next = flow->first;
+	if (flow->first != NULL)
+		flow->first->p.prev = request;
 	else
-		DL_APPEND2(flow->queue, request, p.prev, p.next);
-	refresh(request->p.seat, request->p.rank);
+		flow->last = request;
+	flow->first = request;
+	flow->arrival = request->p.arrival;
 }
 
 static void unlink_request(struct policy_request *request)
 {
 	struct flow *flow = &request->p.seat->flows[request->p.rank];
+	struct policy_request *prev = request->p.prev, *next = request->p.next;
 
-	DL_DELETE2(flow->queue, request, p.prev, p.next);
+	if (next != NULL)
+		next->p.prev = prev;
+	else
+		flow->last = prev;
+	if (prev != NULL) {
+		prev->p.next = next;
+		return;
+	}
+	flow->first = next;
+	flow->arrival = next ? next->p.arrival : 0;
+}
+
+/* Behind others nothing changes for the order. */
+void order_enter(struct policy_request *request, bool at_head)
+{
+	struct flow *flow = &request->p.seat->flows[request->p.rank];
+
+	if (at_head)
+		prepend(flow, request);
+	else
+		append(flow, request);
+	if (flow->first == request)
+		refresh(request->p.seat, request->p.rank);
 }
 
 void order_leave(struct policy_request *request)
 {
+	bool was_first = request->p.prev == NULL;
+
 	unlink_request(request);
-	refresh(request->p.seat, request->p.rank);
+	if (was_first)
+		refresh(request->p.seat, request->p.rank);
 }
 
 struct policy_request *order_first(const struct policy_lane *lane)
@@ -153,7 +192,7 @@ struct policy_request *order_first(const struct policy_lane *lane)
 		const struct tier *tier = first_tier(&lane->ranks[class]);
 
 		if (tier != NULL)
-			return first_flow(tier)->queue;
+			return first_flow(tier)->first;
 	}
 	return NULL;
 }

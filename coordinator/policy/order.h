@@ -18,8 +18,9 @@
  * while it has a request and its user is below the cap. */
 struct flow {
 	uint32_t place;
-	struct policy_request *queue; /* utlist, by p.prev and p.next */
-	double service;               /* tokens charged, over weight */
+	struct policy_request *first, *last; /* by p.prev and p.next */
+	uint64_t arrival; /* of the first: it may be in no cache */
+	double service;   /* tokens charged, over weight */
 };
 
 /* One user in one lane. */
