@@ -23,6 +23,7 @@
 
 #include "shm-layout/shm_atomic.h"
 #include "shm-layout/shm_limits.h"
+#include "shm-layout/shm_reasons.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -103,7 +104,7 @@ struct board_lane {
 	uint32_t starts, starts_peak, starts_limit;
 	uint32_t retry_budget_left;
 	uint32_t gate_open;
-	uint32_t zero0;
+	uint32_t held_by; /* enum shm_reason, while something is queued */
 	int64_t tokens_available;
 	uint64_t tokens_limit, tokens_reserved;
 	int64_t tokens_used_today;
@@ -113,14 +114,15 @@ struct board_lane {
 	uint64_t gate_opens_ns;
 	char name[SHM_MODEL_BYTES + SHM_LINE]; /* the model id, whole */
 	char pattern[64];
-	uint64_t zero1[3];
+	uint64_t held_until_ns; /* time alone may end that; UINT64_MAX: not */
+	uint64_t zero1[2];
 };
 static_assert(sizeof(struct board_lane) == 37 * SHM_LINE, "lane is ABI");
 
 struct board_user {
 	_Alignas(SHM_LINE) _Atomic uint32_t sequence; /* B2; 0: never used */
 	uint32_t running, running_limit, queued, queued_limit;
-	uint32_t zero0;
+	uint32_t held_by; /* enum shm_reason, while something is queued */
 	double service, weight;
 	uint64_t admitted, done, refused;
 	uint64_t last_ns;
@@ -171,9 +173,19 @@ struct board_live {
 	char model[128];   /* a longer one is cut */
 	uint64_t reserved; /* by a permit, of its lane's tokens_available */
 	uint32_t lane;     /* of a permit: which one of lanes[] */
+
+	/* Of a queued one, as it was at as_of_ns (0: not known yet); renewed
+	 * with the lanes, at least once a second for the first in the table. */
+	uint32_t held_by;  /* enum shm_reason */
+	uint32_t position; /* in its lane */
 	uint32_t zero1;
+	uint64_t as_of_ns;
+	uint64_t held_ns;       /* for that reason, all in all */
+	uint64_t held_until_ns; /* time alone may end that; UINT64_MAX: not */
+	uint64_t starts_ns;     /* the predicted start */
+	uint64_t zero2[4];
 };
-static_assert(sizeof(struct board_live) == 6 * SHM_LINE, "live is ABI");
+static_assert(sizeof(struct board_live) == 7 * SHM_LINE, "live is ABI");
 
 /* The last events, the newest at (events - 1) % SHM_BOARD_EVENTS. */
 struct board_event {

@@ -74,6 +74,18 @@ static void expect_closed(struct walk *walk, const char *place, uint32_t index,
 			index);
 }
 
+/* False: it is being written, or its writer died inside. */
+static bool read_record(struct walk *walk, const char *what, uint32_t index,
+	const void *record, size_t bytes, void *ret_copy)
+{
+	if (board_read_record(record, bytes, ret_copy))
+		return true;
+	if (walk->check->is_quiet)
+		find(walk, WHOLE, "%s %u: its writer did not finish", what,
+			index);
+	return false;
+}
+
 /* ------------------------------------------------------------ sessions */
 
 static bool check_headers(struct walk *walk, const struct client_header *client,
@@ -174,6 +186,19 @@ static void check_descriptor(
 		walk, "client slot", index, slot->zero2, sizeof(slot->zero2));
 }
 
+static void check_place(
+	struct walk *walk, uint32_t index, const struct daemon_place *shown)
+{
+	struct daemon_place place;
+
+	if (!read_record(walk, "place", index, shown, sizeof(place), &place))
+		return;
+	if (place.generation > SHM_GENERATION_MASK ||
+		place.reason >= SHM_REASONS)
+		find(walk, WHOLE, "place %u: a value out of range", index);
+	expect_zero(walk, "place", index, &place.zero0, sizeof(place.zero0));
+}
+
 static void check_reply(
 	struct walk *walk, uint32_t index, const struct daemon_slot *slot)
 {
@@ -190,8 +215,13 @@ static void check_reply(
 		sizeof(slot->request_id));
 	expect_closed(
 		walk, "slot", index, slot->message, sizeof(slot->message));
-	expect_zero(
-		walk, "daemon slot", index, &slot->zero0, sizeof(slot->zero0));
+	if (slot->has_model > 1 || slot->waited >> SHM_REASONS != 0)
+		find(walk, WHOLE, "slot %u: has_model %u, waited %x", index,
+			slot->has_model, slot->waited);
+	if (slot->has_model == 1)
+		expect_closed(
+			walk, "slot", index, slot->model, sizeof(slot->model));
+	check_place(walk, index, &slot->place);
 	expect_zero(walk, "daemon slot", index, slot->progress,
 		sizeof(slot->progress));
 }
@@ -287,18 +317,6 @@ unsigned int shm_check_session(const struct shm_check *check,
 
 /* ------------------------------------------------------------ boards */
 
-/* False: it is being written, or its writer died inside. */
-static bool read_record(struct walk *walk, const char *what, uint32_t index,
-	const void *record, size_t bytes, void *ret_copy)
-{
-	if (board_read_record(record, bytes, ret_copy))
-		return true;
-	if (walk->check->is_quiet)
-		find(walk, WHOLE, "%s %u: its writer did not finish", what,
-			index);
-	return false;
-}
-
 static void check_board_header(
 	struct walk *walk, const struct board_header *header)
 {
@@ -382,7 +400,7 @@ static void check_live_record(
 			index);
 	if (live->class > SHM_BATCH || live->kind > SHM_PERMIT ||
 		live->operation > SHM_CONVERSE || live->slot >= SHM_SLOTS_MAX ||
-		live->lane >= SHM_BOARD_LANES ||
+		live->lane >= SHM_BOARD_LANES || live->held_by >= SHM_REASONS ||
 		live->generation > SHM_GENERATION_MASK)
 		find(walk, WHOLE, "live %u: a value out of range", index);
 	if (live->state == BOARD_LIVE_PERMIT && live->expires_ns == 0)
@@ -444,9 +462,9 @@ static void check_lanes_and_users(struct walk *walk, const struct board *board)
 		expect_closed(
 			walk, "lane", i, lane.pattern, sizeof(lane.pattern));
 		expect_zero(walk, "lane", i, lane.zero1, sizeof(lane.zero1));
-		if (lane.gate_open > 1)
-			find(walk, WHOLE, "lane %u: gate_open is %u", i,
-				lane.gate_open);
+		if (lane.gate_open > 1 || lane.held_by >= SHM_REASONS)
+			find(walk, WHOLE, "lane %u: gate_open %u, held by %u",
+				i, lane.gate_open, lane.held_by);
 	}
 	for (uint32_t i = 0; i < SHM_BOARD_USERS; i++) {
 		struct board_user user;
@@ -456,6 +474,9 @@ static void check_lanes_and_users(struct walk *walk, const struct board *board)
 			continue;
 		expect_closed(walk, "user", i, user.name, sizeof(user.name));
 		expect_closed(walk, "user", i, user.app, sizeof(user.app));
+		if (user.held_by >= SHM_REASONS)
+			find(walk, WHOLE, "user %u: held by %u", i,
+				user.held_by);
 		expect_zero(walk, "user", i, user.zero1, sizeof(user.zero1));
 	}
 }

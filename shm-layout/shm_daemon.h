@@ -4,19 +4,21 @@
  *
  *     0        4096
  *     +--------+------------------+
- *     | header | slots: 512 x n   |
+ *     | header | slots: 1024 x n  |
  *     +--------+------------------+
  *
  * Commit points:
  *   D3 -> C3  slot.word     the client sees the whole reply (seq_cst:
  * shm_wake.h) D4 -> C4  header.epoch  the client sees that a successor has
  * recovered it
+ *   D5 -> C5  slot.place.sequence  a sequence lock: odd while rgovd writes it
  */
 #ifndef SHM_DAEMON_H
 #define SHM_DAEMON_H
 
 #include "shm-layout/shm_atomic.h"
 #include "shm-layout/shm_limits.h"
+#include "shm-layout/shm_reasons.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -68,14 +70,41 @@ static_assert(sizeof(struct daemon_header) == 2 * SHM_LINE, "header is ABI");
 #define SHM_DAEMON_ENDED 0x646e6564766f6772ull /* "rgovdend" */
 
 /*
+ * Where a request stands in the queue.  Written while its client may look: when
+ * it could not start at once, and anew when somebody asks (WIRE_EXPLAIN).  Of
+ * another generation than the slot's word: nothing was said yet, or there was
+ * nothing to say.  Stamps are CLOCK_MONOTONIC.
+ */
+struct daemon_place {
+	_Alignas(SHM_LINE) _Atomic uint32_t sequence; /* D5 */
+	uint32_t generation;
+	uint64_t request; /* number since rgovd's start */
+	uint32_t reason;  /* enum shm_reason, at as_of_ns */
+	uint32_t position;
+	uint64_t as_of_ns;
+	uint64_t until_ns;     /* time alone may change the reason then;
+				  UINT64_MAX: not time alone */
+	uint64_t predicted_ns; /* how much longer it may wait */
+	/* The same when it came, for the reply. */
+	uint64_t first_predicted_ns;
+	uint32_t first_position;
+	uint32_t zero0;
+};
+static_assert(sizeof(struct daemon_place) == SHM_LINE, "place is ABI");
+
+/*
  * What rgovd says about one slot.
  *
- *     0      4        8          10        12         16          24
- *     +------+--------+----------+---------+----------+-----------+------
- *     | word | result | http     | flags   | attempts | body      | ...
- *     +------+--------+----------+---------+----------+-----------+------
+ *     0      4        8          12         16          24
+ *     +------+--------+----------+----------+-----------+------
+ *     | word | result | attempts | body     | wait      | ...
+ *     +------+--------+----------+----------+-----------+------
  *       ^ {generation:24, state:8}; the futex of the waiter: D3 -> C3
- *     64 code, 128 request id, 192 message, 448 progress
+ *     64 code, 128 request id, 192 message, 448 progress, 512 place (D5),
+ *     576 waited, 768 model
+ *
+ * A reply that waited for nothing and was answered by the model that was asked
+ * touches neither waited nor model.
  */
 struct daemon_slot {
 	_Alignas(SHM_LINE) _Atomic uint32_t word; /* D3: commits the rest */
@@ -90,16 +119,20 @@ struct daemon_slot {
 	int32_t output_tokens;
 	int32_t cache_read_tokens;
 	int32_t cache_write_tokens;
-	uint32_t issued; /* 1: it was sent upstream at least once */
-	uint32_t zero0;
+	uint16_t issued;    /* 1: it was sent upstream at least once */
+	uint16_t has_model; /* 1: another model answered than was asked */
+	uint32_t waited;    /* a bit for each reason that waited_ns tells of */
 
 	char code[SHM_CODE_BYTES];
 	char request_id[SHM_REQUEST_ID_BYTES];
 	char message[SHM_MESSAGE_BYTES];
 
 	_Alignas(SHM_LINE) uint64_t progress[8]; /* for streaming; zero today */
+	struct daemon_place place;
+	uint64_t waited_ns[SHM_REASONS_MAX]; /* by enum shm_reason */
+	char model[SHM_OTHER_MODEL_BYTES];   /* that answered: has_model */
 };
-static_assert(sizeof(struct daemon_slot) == 512, "slot is ABI");
+static_assert(sizeof(struct daemon_slot) == 1024, "slot is ABI");
 
 struct daemon_shape {
 	uint32_t slots;

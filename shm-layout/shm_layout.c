@@ -1,6 +1,7 @@
 #include "shm-layout/shm_layout.h"
 
 #include "shm-layout/shm_board.h"
+#include "shm-layout/shm_reasons.h"
 #include "shm-layout/shm_wire.h"
 
 #include <stdio.h>
@@ -30,6 +31,9 @@ static const struct {
 	{"counter." #name, offsetof(struct board_counters, name)},
 #include "shm-layout/board_counters.def"
 #undef COUNTER
+#define REASON(NAME, name, words) {"reason." #name, SHM_WAIT_##NAME},
+#include "shm-layout/shm_reasons.def"
+#undef REASON
 	{"slots_max", SHM_SLOTS_MAX},
 	{"ring_per_slot", SHM_RING_PER_SLOT},
 	{"body_region", SHM_BODY_REGION},
@@ -118,6 +122,24 @@ uint64_t shm_layout_hash(void)
 		store_relaxed(known, hash);
 	}
 	return hash;
+}
+
+static const struct {
+	const char *name, *words;
+} reasons[SHM_REASONS] = {
+#define REASON(NAME, name, words) {#name, words},
+#include "shm-layout/shm_reasons.def"
+#undef REASON
+};
+
+const char *shm_reason_name(unsigned int reason)
+{
+	return reason < SHM_REASONS ? reasons[reason].name : "";
+}
+
+const char *shm_reason_text(unsigned int reason)
+{
+	return reason < SHM_REASONS ? reasons[reason].words : "";
 }
 
 void board_object_name(const char *name, char ret_name[SHM_OBJECT_NAME_BYTES])

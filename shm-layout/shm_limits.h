@@ -37,6 +37,9 @@ enum {
 	SHM_BOARD_STARTS = 131072, /* see shm_board.h: covers any window */
 	SHM_BOARD_BUCKETS = 64,
 
+	SHM_REASONS_MAX = 24,        /* to wait for: shm_reasons.def */
+	SHM_OTHER_MODEL_BYTES = 256, /* of a fallback, with the final zero */
+
 	SHM_NAME_BYTES = 32, /* a governor's name, with the final zero */
 };
 

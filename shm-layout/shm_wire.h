@@ -11,7 +11,7 @@
  *     REATTACH + 4 descriptors    -->       (a successor of the rgovd that
  *                                 <--       REATTACHED + board   made them)
  *     ADMIN                       -->
- *                                 <--       ANSWER
+ *                                 <--       ANSWER; to EXPLAIN: EXPLAINED
  *
  * Instead of any answer: REFUSED with a reason and words for people.
  */
@@ -19,6 +19,7 @@
 #define SHM_WIRE_H
 
 #include "shm-layout/shm_limits.h"
+#include "shm-layout/shm_reasons.h"
 
 #include <assert.h>
 #include <stdint.h>
@@ -34,6 +35,7 @@ enum wire_type {
 	WIRE_ADMIN,
 	WIRE_ANSWER,
 	WIRE_REFUSED,
+	WIRE_EXPLAINED,
 };
 
 /* The same at the same place in every layout version to come. */
@@ -106,12 +108,14 @@ struct wire_refused {
 	char text[SHM_MESSAGE_BYTES];
 };
 
-enum wire_verb { WIRE_RELOAD = 1, WIRE_PING };
+/* Anybody who is let in may ask for an explanation, of his own requests. */
+enum wire_verb { WIRE_RELOAD = 1, WIRE_PING, WIRE_EXPLAIN };
 
 struct wire_admin {
 	struct wire_head head;
 	uint32_t verb;
 	uint32_t zero;
+	uint64_t request; /* to be explained: its number */
 };
 
 struct wire_answer {
@@ -119,6 +123,28 @@ struct wire_answer {
 	uint32_t failed; /* 0: done as asked */
 	uint32_t zero;
 	char text[1024];
+};
+
+enum wire_outcome { WIRE_FOUND, WIRE_UNKNOWN, WIRE_NOT_YOURS };
+
+/* Why a request waits, or what it has waited for.  All times are spans. */
+struct wire_explained {
+	struct wire_head head;
+	uint32_t outcome; /* enum wire_outcome; else only `request` counts */
+	uint32_t state;   /* enum board_live_state; FREE: it has ended */
+	uint64_t request;
+	uint32_t reason; /* enum shm_reason; it and the next: while it waits */
+	uint32_t position;
+	uint64_t until_ns; /* time alone may end that; UINT64_MAX: not */
+	uint64_t predicted_ns;
+	uint64_t used, limit; /* of what the reason names; limit 0: no figure */
+	uint64_t waiting_ns;  /* since it came; once started: until then */
+	uint64_t since_ns;    /* running: its last start; ended: its end */
+	uint32_t result;      /* enum shm_result: ended */
+	uint32_t attempts;
+	uint64_t waited_ns[SHM_REASONS_MAX];
+	char user[SHM_USER_BYTES];
+	char model[SHM_OTHER_MODEL_BYTES]; /* a longer one is cut */
 };
 
 #endif

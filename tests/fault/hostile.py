@@ -220,7 +220,7 @@ class Shape:
         self.slots = self.ring + pages(8 * self.entries)
         self.texts = self.slots + pages(192 * slots)
         self.client_bytes = self.texts + PAGE * slots
-        self.daemon_bytes = PAGE + pages(512 * slots)
+        self.daemon_bytes = PAGE + pages(1024 * slots)
         self.bodies_bytes = slots * REGION
 
 
@@ -344,11 +344,11 @@ class Stranger:
 
     def word(self, slot):
         """(generation, state) that rgovd says."""
-        word = struct.unpack_from("<I", self.daemon, PAGE + 512 * slot)[0]
+        word = struct.unpack_from("<I", self.daemon, PAGE + 1024 * slot)[0]
         return word >> 8, word & 255
 
     def result(self, slot):
-        return struct.unpack_from("<H", self.daemon, PAGE + 512 * slot + 4)[0]
+        return struct.unpack_from("<H", self.daemon, PAGE + 1024 * slot + 4)[0]
 
     def describe(self, slot, kind=1, operation=0, priority=1, flags=0, body=b"",
                  body_bytes=None, deadline=None, tokens=(0, 0),

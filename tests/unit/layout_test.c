@@ -2,6 +2,7 @@
 #include "shm-layout/shm_layout.h"
 
 #include "shm-layout/shm_board.h"
+#include "shm-layout/shm_reasons.h"
 #include "shm-layout/shm_wire.h"
 #include "shm-layout/shm_word.h"
 #include "suite.h"
@@ -128,6 +129,9 @@ static const struct {
 	{"counter." #name, offsetof(struct board_counters, name)},
 #include "shm-layout/board_counters.def"
 #undef COUNTER
+#define REASON(NAME, name, words) {"reason." #name, SHM_WAIT_##NAME},
+#include "shm-layout/shm_reasons.def"
+#undef REASON
 	{"slots_max", SHM_SLOTS_MAX},
 	{"ring_per_slot", SHM_RING_PER_SLOT},
 	{"body_region", SHM_BODY_REGION},

@@ -208,6 +208,13 @@ static void spoilt_content_is_named(void)
 	FINDS(memset(ours->message, 'x', sizeof(ours->message)),
 		memset(ours->message, 0, sizeof(ours->message)), 6);
 	FINDS(ours->progress[7] = 1, ours->progress[7] = 0, 12);
+	FINDS(ours->waited = 1u << SHM_REASONS, ours->waited = 0, 6);
+	FINDS(ours->has_model = 2, ours->has_model = 0, 6);
+	ours->has_model = 1;
+	FINDS(memset(ours->model, 'x', sizeof(ours->model)),
+		memset(ours->model, 0, sizeof(ours->model)), 6);
+	FINDS(ours->place.reason = SHM_REASONS, ours->place.reason = 0, 6);
+	FINDS(ours->place.zero0 = 1, ours->place.zero0 = 0, 12);
 	FINDS(files.client->zero1[8] = 1, files.client->zero1[8] = 0, 12);
 	FINDS(files.daemon->zero3[5] = 1, files.daemon->zero3[5] = 0, 12);
 	FINDS(files.client->slots = 5, files.client->slots = SLOTS, 12);
@@ -404,8 +411,14 @@ static void a_spoilt_board_is_named(void)
 		memset(board->header.preset, 'x', sizeof(board->header.preset)),
 		memset(board->header.preset, 0, sizeof(board->header.preset)),
 		6);
-	BOARD_FINDS(board->lanes[63].zero1[2] = 1,
-		board->lanes[63].zero1[2] = 0, 12);
+	BOARD_FINDS(
+		live->held_by = SHM_REASONS, live->held_by = SHM_WAIT_TURN, 6);
+	BOARD_FINDS(board->lanes[0].held_by = SHM_REASONS,
+		board->lanes[0].held_by = SHM_WAIT_TURN, 6);
+	BOARD_FINDS(board->users[0].held_by = SHM_REASONS,
+		board->users[0].held_by = SHM_WAIT_TURN, 6);
+	BOARD_FINDS(board->lanes[63].zero1[1] = 1,
+		board->lanes[63].zero1[1] = 0, 12);
 	BOARD_FINDS(board->users[255].zero1[6] = 1,
 		board->users[255].zero1[6] = 0, 12);
 	/* Where live requests are hidden, their number is not compared; and
