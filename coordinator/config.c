@@ -1,8 +1,8 @@
 /*
  * Makes a configuration, in this order: the file (config_file.c), the layers
- * over the defaults (config_layers.c), the blocks, what depends on other
- * settings and what contradicts them (config_check.c).  Single values are
- * config_value.c.
+ * over the defaults (config_layers.c), the blocks (config_blocks.c), what
+ * depends on other settings and what contradicts them (config_check.c).  Single
+ * values are config_value.c.
  */
 #include "coordinator/config_private.h"
 
@@ -116,93 +116,6 @@ const char *config_error_first(
 	return ret_text;
 }
 
-/* ------------------------------------------------------------ blocks */
-
-static size_t count_blocks(
-	const struct config_draft *draft, enum config_scope scope)
-{
-	size_t n = 0;
-
-	for (const struct config_block *block = draft->config->own->blocks;
-		block != NULL; block = block->next)
-		n += block->scope == scope;
-	return n;
-}
-
-/* The settings of one block into base. */
-static void fill_block(
-	struct config_draft *draft, struct config_block *block, void *base)
-{
-	for (size_t i = 0; i < CONFIG_KEYS; i++)
-		if (config_keys[i].scope == block->scope &&
-			config_value_set(draft, &config_keys[i], base,
-				config_keys[i].text, "default"))
-			block->origins[i] = (struct config_origin){
-				CONFIG_DEFAULT, "default"};
-	for (const struct config_entry *entry = draft->entries; entry != NULL;
-		entry = entry->next)
-		if (entry->block == block &&
-			config_value_set(draft, entry->key, base, entry->text,
-				entry->origin))
-			block->origins[entry->key - config_keys] =
-				(struct config_origin){
-					CONFIG_OF_FILE, entry->origin};
-}
-
-static void check_title(
-	struct config_draft *draft, const struct config_block *block)
-{
-	size_t most = block->scope == CONFIG_USER ? 63 : 2047;
-	char quoted[CONFIG_FOUND_BYTES];
-	bool fine = block->title[0] != '\0' && strlen(block->title) <= most;
-
-	for (const char *at = block->title; *at != '\0'; at++)
-		fine = fine && *at >= 0x20 && *at <= 0x7e;
-	if (block->scope == CONFIG_UPSTREAM &&
-		strcmp(block->title, "bedrock") != 0)
-		config_complain(draft, block->origin,
-			"upstream: expected \"bedrock\", found %s",
-			config_value_quote(block->title, quoted));
-	else if (!fine)
-		config_complain(draft, block->origin,
-			"%s: expected a pattern of 1 to %zu printable ASCII "
-			"characters, found %s",
-			config_scope_name(block->scope), most,
-			config_value_quote(block->title, quoted));
-}
-
-static void build_blocks(struct config_draft *draft)
-{
-	struct config *config = draft->config;
-	struct config_private *own = config->own;
-
-	own->models = config_alloc(draft,
-		(count_blocks(draft, CONFIG_MODEL) + 1) * sizeof(*own->models));
-	own->users = config_alloc(draft,
-		(count_blocks(draft, CONFIG_USER) + 1) * sizeof(*own->users));
-	if (own->models == NULL || own->users == NULL)
-		return;
-	for (struct config_block *block = own->blocks; block != NULL;
-		block = block->next) {
-		check_title(draft, block);
-		if (block->scope == CONFIG_MODEL) {
-			struct policy_model *model =
-				&own->models[config->policy.n_models++];
-
-			model->pattern = block->title;
-			fill_block(draft, block, model);
-		} else if (block->scope == CONFIG_USER) {
-			struct policy_user_rule *user =
-				&own->users[config->policy.n_users++];
-
-			user->pattern = block->title;
-			fill_block(draft, block, user);
-		}
-	}
-	config->policy.models = own->models;
-	config->policy.users = own->users;
-}
-
 /* ------------------------------------------------------------ loading */
 
 bool config_name_is_valid(const char *name)
@@ -277,7 +190,7 @@ static int build(struct config_draft *draft)
 	if (rc != 0 && draft->entries == NULL)
 		return rc;
 	config_apply_layers(draft);
-	build_blocks(draft);
+	config_build_blocks(draft);
 	if (rc == 0 && draft->error->n == 0 && !draft->no_memory) {
 		config_complete(draft);
 		config_check_limits(draft);

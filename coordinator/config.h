@@ -57,6 +57,8 @@ struct config {
 	uint64_t default_timeout_ns; /* of a request that names no deadline */
 	uint64_t permit_ttl_ns;
 	enum config_client_death on_client_death;
+	bool shadow; /* let everything through, and say what would wait */
+	const char *record; /* a file for a trace of the traffic; NULL: none */
 
 	enum loop_engine loop;
 	uint32_t spin_us; /* as configured, whatever the number of CPUs */

@@ -74,23 +74,19 @@ static void dump_scope(enum config_scope scope, const void *base,
 				out);
 }
 
-static void dump_block(const char *title, const struct config_block *block,
-	const void *base, FILE *out)
+static void dump_block(const struct config_block *block, FILE *out)
 {
 	char text[2 * CONFIG_VALUE_BYTES + 4];
 
-	print_quoted(title, text);
+	print_quoted(block->title, text);
 	fprintf(out, "\n%s %s { # %s\n", config_scope_name(block->scope), text,
 		block->origin);
-	dump_scope(block->scope, base, block->origins, "\t", out);
+	dump_scope(block->scope, block->values, block->origins, "\t", out);
 	fprintf(out, "}\n");
 }
 
 int config_dump(const struct config *config, FILE *out)
 {
-	const struct policy_model *model = config->policy.models;
-	const struct policy_user_rule *user = config->policy.users;
-
 	fprintf(out, "# governor \"%s\", configuration file %s\n", config->name,
 		config->file != NULL ? config->file : "none");
 	dump_scope(CONFIG_FLAT, config, config->own->origins, "", out);
@@ -98,12 +94,9 @@ int config_dump(const struct config *config, FILE *out)
 	dump_scope(CONFIG_UPSTREAM, config, config->own->origins, "\t", out);
 	fprintf(out, "}\n");
 	for (const struct config_block *block = config->own->blocks;
-		block != NULL; block = block->next) {
-		if (block->scope == CONFIG_MODEL)
-			dump_block(block->title, block, model++, out);
-		else if (block->scope == CONFIG_USER)
-			dump_block(block->title, block, user++, out);
-	}
+		block != NULL; block = block->next)
+		if (block->scope != CONFIG_UPSTREAM)
+			dump_block(block, out);
 	return fflush(out) != 0 || ferror(out) ? -EIO : 0;
 }
 
@@ -146,29 +139,30 @@ static bool scopes_differ(enum config_scope scope, const void *a, const void *b)
 	return false;
 }
 
-static bool models_differ(
-	const struct policy_config *a, const struct policy_config *b)
+/* The next block of a kind, from this one on. */
+static const struct config_block *of_kind(
+	const struct config_block *block, enum config_scope scope)
 {
-	if (a->n_models != b->n_models)
-		return true;
-	for (size_t i = 0; i < a->n_models; i++)
-		if (strcmp(a->models[i].pattern, b->models[i].pattern) != 0 ||
-			scopes_differ(
-				CONFIG_MODEL, &a->models[i], &b->models[i]))
-			return true;
-	return false;
+	while (block != NULL && block->scope != scope)
+		block = block->next;
+	return block;
 }
 
-static bool users_differ(
-	const struct policy_config *a, const struct policy_config *b)
+/* Their order counts: the first that matches wins. */
+static bool blocks_differ(const struct config *old, const struct config *new,
+	enum config_scope scope)
 {
-	if (a->n_users != b->n_users)
-		return true;
-	for (size_t i = 0; i < a->n_users; i++)
-		if (strcmp(a->users[i].pattern, b->users[i].pattern) != 0 ||
-			scopes_differ(CONFIG_USER, &a->users[i], &b->users[i]))
+	const struct config_block *a = of_kind(old->own->blocks, scope);
+	const struct config_block *b = of_kind(new->own->blocks, scope);
+
+	while (a != NULL && b != NULL) {
+		if (strcmp(a->title, b->title) != 0 ||
+			scopes_differ(scope, a->values, b->values))
 			return true;
-	return false;
+		a = of_kind(a->next, scope);
+		b = of_kind(b->next, scope);
+	}
+	return a != b;
 }
 
 static size_t diff(const struct config *old, const struct config *new,
@@ -189,10 +183,10 @@ static size_t diff(const struct config *old, const struct config *new,
 			values_differ(key, old, new))
 			add_name(&names, config_key_path(key, path));
 	}
-	if (!restart_only && models_differ(&old->policy, &new->policy))
-		add_name(&names, "model");
-	if (!restart_only && users_differ(&old->policy, &new->policy))
-		add_name(&names, "user");
+	for (int s = CONFIG_MODEL; s < CONFIG_SCOPES && !restart_only; s++)
+		if (blocks_differ(old, new, (enum config_scope)s))
+			add_name(&names,
+				config_scope_name((enum config_scope)s));
 	return names.n;
 }
 

@@ -31,7 +31,7 @@ static const char *line_origin(const cfg_t *cfg)
 
 static enum config_scope scope_of(const cfg_t *cfg)
 {
-	for (int s = CONFIG_UPSTREAM; s <= CONFIG_USER; s++)
+	for (int s = CONFIG_UPSTREAM; s < CONFIG_SCOPES; s++)
 		if (cfg != parse.root &&
 			strcmp(cfg->name,
 				config_scope_name((enum config_scope)s)) == 0)
@@ -250,14 +250,14 @@ static cfg_opt_t section(enum config_scope scope, cfg_opt_t *options)
 /* libConfuse copies the tables. */
 static cfg_t *make_parser(void)
 {
-	static cfg_opt_t root[CONFIG_KEYS + 4];
-	static cfg_opt_t blocks[CONFIG_USER + 1][CONFIG_KEYS + 1];
+	static cfg_opt_t root[CONFIG_KEYS + CONFIG_SCOPES];
+	static cfg_opt_t blocks[CONFIG_SCOPES][CONFIG_KEYS + 1];
 	size_t n = 0;
 
 	fill_options(CONFIG_FLAT, root);
 	while (root[n].name != NULL)
 		n++;
-	for (int s = CONFIG_UPSTREAM; s <= CONFIG_USER; s++)
+	for (int s = CONFIG_UPSTREAM; s < CONFIG_SCOPES; s++)
 		root[n++] = section((enum config_scope)s, blocks[s]);
 	root[n] = (cfg_opt_t)CFG_END();
 	return cfg_init(root, CFGF_NONE);

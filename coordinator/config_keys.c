@@ -15,6 +15,8 @@
 #define OFFSET_UPSTREAM(field) offsetof(struct config, field)
 #define OFFSET_MODEL(field) offsetof(struct policy_model, field)
 #define OFFSET_USER(field) offsetof(struct policy_user_rule, field)
+#define OFFSET_APPLICATION(field) offsetof(struct policy_app_rule, field)
+#define OFFSET_ERROR(field) offsetof(struct upstream_error_rule, field)
 #define ENTRY(scope_, key, type_, field, text_, least_, most_, words_, fixed)  \
 	[CONFIG_K_##scope_##_##key] = {.scope = CONFIG_##scope_,               \
 		.type = CONFIG_##type_,                                        \
@@ -35,8 +37,14 @@ static_assert(sizeof(size_t) == sizeof(uint64_t), "SIZE fields are 64 bits");
 static_assert(sizeof(enum loop_engine) == sizeof(int) &&
 		      sizeof(enum log_format) == sizeof(int) &&
 		      sizeof(enum log_level) == sizeof(int) &&
-		      sizeof(enum config_client_death) == sizeof(int),
+		      sizeof(enum config_client_death) == sizeof(int) &&
+		      sizeof(enum policy_learned) == sizeof(int) &&
+		      sizeof(enum upstream_retry) == sizeof(int),
 	"CHOICE fields are stored as int");
+static_assert(offsetof(struct policy_model, n_fallback) -
+			      offsetof(struct policy_model, fallback) ==
+		      offsetof(struct config_texts, n),
+	"a list of texts is a struct config_texts");
 static_assert((int)CONFIG_NAME_BYTES == (int)SHM_NAME_BYTES - 1,
 	"a name fits the board and the wire");
 
@@ -76,6 +84,12 @@ const char *config_scope_name(enum config_scope scope)
 		return "model";
 	case CONFIG_USER:
 		return "user";
+	case CONFIG_APPLICATION:
+		return "application";
+	case CONFIG_ERROR:
+		return "error";
+	case CONFIG_SCOPES:
+		break;
 	}
 	return "";
 }
@@ -172,7 +186,7 @@ static const char *nearest(enum config_scope scope, const char *name)
 			best_far = far;
 		}
 	}
-	for (int s = CONFIG_UPSTREAM; scope == CONFIG_FLAT && s <= CONFIG_USER;
+	for (int s = CONFIG_UPSTREAM; scope == CONFIG_FLAT && s < CONFIG_SCOPES;
 		s++) {
 		const char *right = config_scope_name((enum config_scope)s);
 		size_t far = distance(name, right);
@@ -191,7 +205,7 @@ const char *config_key_hint(
 	const char *best = nearest(scope, name);
 
 	ret_hint[0] = '\0';
-	for (int s = CONFIG_FLAT; s <= CONFIG_USER; s++) {
+	for (int s = CONFIG_FLAT; s < CONFIG_SCOPES; s++) {
 		if ((enum config_scope)s == scope ||
 			config_key_find((enum config_scope)s, name) == NULL)
 			continue;

@@ -12,10 +12,20 @@ enum {
 	CONFIG_VALUE_BYTES = 8192, /* of any value, as text */
 	CONFIG_IDS = 256,          /* in one list */
 	CONFIG_BLOCKS = 256,       /* of one kind */
+	CONFIG_FALLBACKS = 8,      /* of one model */
 };
 
 /* The root of the file, or a kind of block. */
-enum config_scope { CONFIG_FLAT, CONFIG_UPSTREAM, CONFIG_MODEL, CONFIG_USER };
+enum config_scope {
+	CONFIG_FLAT,
+	CONFIG_UPSTREAM,
+	/* From here on: any number of blocks, each with a title. */
+	CONFIG_MODEL,
+	CONFIG_USER,
+	CONFIG_APPLICATION,
+	CONFIG_ERROR,
+	CONFIG_SCOPES
+};
 
 enum config_type {
 	CONFIG_PRESET, /* const char *, a preset's name */
@@ -34,6 +44,13 @@ enum config_type {
 	CONFIG_REGION,
 	CONFIG_UIDS, /* struct config_ids: numbers or names */
 	CONFIG_GIDS,
+	CONFIG_MODELS, /* struct config_texts: model ids */
+};
+
+/* A list of texts. */
+struct config_texts {
+	const char *const *texts;
+	size_t n;
 };
 
 struct config_key {
@@ -41,7 +58,7 @@ struct config_key {
 	enum config_type type;
 	bool restart; /* a reload cannot change it */
 	const char *name;
-	size_t offset; /* in struct config, policy_model or policy_user_rule */
+	size_t offset;    /* in struct config, or in what a block is */
 	const char *text; /* the default; NULL: worked out, or unset */
 	double least, most;
 	const char *words; /* of a CHOICE: "a|b|c" */
@@ -76,6 +93,7 @@ struct config_block {
 	enum config_scope scope;
 	const char *title;
 	const char *origin; /* of its first line */
+	void *values;       /* its struct policy_model or the like */
 	const void *mark;   /* the parser's, while it parses */
 	struct config_origin origins[CONFIG_KEYS];
 };
@@ -94,8 +112,6 @@ struct config_private {
 	struct config_memory *memory;
 	struct config_block *blocks;
 	struct config_origin origins[CONFIG_KEYS]; /* FLAT and UPSTREAM */
-	struct policy_model *models;
-	struct policy_user_rule *users;
 };
 
 /* A configuration under construction. */
@@ -132,7 +148,7 @@ const struct config_key *config_key_by_path(const char *path);
 /* "upstream.region"; the inverse. */
 const char *config_key_path(const struct config_key *key, char ret_path[64]);
 
-/* "upstream", "model", "user"; "" for FLAT. */
+/* "upstream", "model", …; "" for FLAT. */
 const char *config_scope_name(enum config_scope scope);
 
 /* A sentence's end that helps with an unknown name: "; did you mean …?", or "".
@@ -176,9 +192,12 @@ bool config_value_whole(const char *text, uint64_t *ret_number);
 /* config_judge.c: NULL when text is fine for key, else what was expected. */
 const char *config_judge_text(const struct config_key *key, const char *text);
 
-/* config_ids.c: names and numbers, separated by commas or blanks, to field. */
+/* config_list.c: names and numbers of users or groups, separated by commas or
+ * blanks, to field; or model ids. */
 bool config_ids_set(struct config_draft *draft, const struct config_key *key,
 	struct config_ids *field, const char *text, const char *origin);
+bool config_texts_set(struct config_draft *draft, const struct config_key *key,
+	struct config_texts *field, const char *text, const char *origin);
 
 /* ------------------------------------------------ layers, checks */
 
@@ -192,6 +211,10 @@ void config_set(struct config_draft *draft, const struct config_key *key,
 
 /* All layers, also what a higher one hides, so that all errors show. */
 void config_apply_layers(struct config_draft *draft);
+
+/* config_blocks.c: from the blocks of the file what policy and upstream want.
+ */
+void config_build_blocks(struct config_draft *draft);
 
 /* config_check.c, for a draft without errors so far. */
 void config_complete(struct config_draft *draft);

@@ -35,7 +35,8 @@ static const struct unit sizes[] = {
 
 bool config_value_is_list(const struct config_key *key)
 {
-	return key->type == CONFIG_UIDS || key->type == CONFIG_GIDS;
+	return key->type == CONFIG_UIDS || key->type == CONFIG_GIDS ||
+	       key->type == CONFIG_MODELS;
 }
 
 bool config_value_is_text(const struct config_key *key)
@@ -58,6 +59,7 @@ bool config_value_is_text(const struct config_key *key)
 	case CONFIG_MODE:
 	case CONFIG_UIDS:
 	case CONFIG_GIDS:
+	case CONFIG_MODELS:
 		return false;
 	}
 	return false;
@@ -386,6 +388,8 @@ bool config_value_set(struct config_draft *draft, const struct config_key *key,
 	case CONFIG_UIDS:
 	case CONFIG_GIDS:
 		return config_ids_set(draft, key, at, text, origin);
+	case CONFIG_MODELS:
+		return config_texts_set(draft, key, at, text, origin);
 	}
 	return false;
 }
@@ -399,6 +403,17 @@ static void print_ids(
 	for (size_t i = 0; i < ids->n && used < bytes; i++)
 		used += (size_t)snprintf(ret_text + used, bytes - used, "%s%u",
 			i > 0 ? ", " : "", ids->ids[i]);
+}
+
+static void print_texts(
+	const struct config_texts *list, char *ret_text, size_t bytes)
+{
+	size_t used = 0;
+
+	ret_text[0] = '\0';
+	for (size_t i = 0; i < list->n && used < bytes; i++)
+		used += (size_t)snprintf(ret_text + used, bytes - used,
+			"%s\"%s\"", i > 0 ? ", " : "", list->texts[i]);
 }
 
 static void print_choice(
@@ -448,6 +463,9 @@ void config_value_print(const struct config_key *key, const void *base,
 	case CONFIG_UIDS:
 	case CONFIG_GIDS:
 		print_ids(at, ret_text, bytes);
+		break;
+	case CONFIG_MODELS:
+		print_texts(at, ret_text, bytes);
 		break;
 	}
 }

@@ -25,7 +25,21 @@ enum {
 
 enum upstream_operation { UPSTREAM_INVOKE_MODEL, UPSTREAM_CONVERSE };
 
-/* Where the calls go and as whom; the strings are copied. */
+/* Whether a call that failed is tried again. */
+enum upstream_retry {
+	UPSTREAM_RETRY_THROTTLE,  /* as a throttle: the gate closes */
+	UPSTREAM_RETRY_TRANSIENT, /* as an error of the server */
+	UPSTREAM_RETRY_NO,
+};
+
+/* What the configuration says of an error, in place of the rule.  A name wins
+ * over a status. */
+struct upstream_error_rule {
+	const char *code; /* "ModelTimeoutException", or a status: "408" */
+	enum upstream_retry retry;
+};
+
+/* Where the calls go and as whom; all of it is copied. */
 struct upstream_config {
 	const char *region;   /* "us-east-1" */
 	const char *endpoint; /* NULL: the region's own; else http(s)://… */
@@ -37,6 +51,8 @@ struct upstream_config {
 	uint64_t idle_close_ns;   /* a pooled connection is closed after */
 	unsigned int max_connections;
 	size_t max_reply_bytes;
+	const struct upstream_error_rule *errors; /* each code once */
+	size_t n_errors;
 };
 
 /* What became of one attempt. */

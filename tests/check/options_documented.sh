@@ -42,7 +42,7 @@ FILENAME ~ /\.5$/ && /^\.It Ic / {
 	sub(/^.*Pq Li /, "", shown)
 	default_in_manual[scope " " $3] = shown
 }
-FILENAME ~ /\.conf$/ && /^#?(upstream|model|user) / {
+FILENAME ~ /\.conf$/ && /^#?(upstream|model|user|application|error) / {
 	scope = toupper($1)
 	sub(/^#/, "", scope)
 }

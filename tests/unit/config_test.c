@@ -165,7 +165,16 @@ static void nothing_said_means_the_defaults(void)
 	CU_ASSERT_EQUAL(c->policy.backoff_cap_ns, 20 * S);
 	CU_ASSERT_EQUAL(c->policy.probe_ok_after_ns, 2 * S);
 	CU_ASSERT_EQUAL(c->policy.retry_budget, 500);
+	CU_ASSERT_EQUAL(c->policy.tokens_per_minute, 0);
+	CU_ASSERT_EQUAL(c->policy.tokens_per_day, 0);
+	CU_ASSERT_FALSE(c->policy.smooth_starts);
+	CU_ASSERT_FALSE(c->policy.refuse_late);
+	CU_ASSERT_TRUE(c->policy.adaptive);
 	CU_ASSERT_EQUAL(c->policy.n_models, 0);
+	CU_ASSERT_EQUAL(c->policy.n_apps, 0);
+	CU_ASSERT_EQUAL(c->upstream.n_errors, 0);
+	CU_ASSERT_FALSE(c->shadow);
+	CU_ASSERT_PTR_NULL(c->record);
 	CU_ASSERT_EQUAL(c->max_queued_bytes, 1ull << 30);
 	CU_ASSERT_EQUAL(c->max_sessions, 1024);
 	CU_ASSERT_EQUAL(c->slots_per_session, 256);
@@ -224,6 +233,65 @@ static void a_whole_file_is_read(void)
 	CU_ASSERT_EQUAL(c->policy.users[0].weight, 0.5);
 	CU_ASSERT_STRING_EQUAL(c->policy.users[1].pattern, "*");
 	CU_ASSERT_EQUAL(c->policy.users[1].weight, 1);
+	config_free(c);
+}
+
+/* The same of what shapes the order, the budgets and the retries. */
+static void blocks_reach_policy_and_upstream(void)
+{
+	struct config *c =
+		load("tokens_per_minute = 500000\ntokens_per_day = 600000000\n"
+		     "smooth_starts = on\nrefuse_late = yes\nadaptive = false\n"
+		     "shadow = true\nrecord = /tmp/trace.jsonl\n"
+		     "application 'uid 33' { weight = 3 }\n"
+		     "application 'uid *' { }\n"
+		     "error ThrottlingException { retry = throttle }\n"
+		     "error '408' { retry = transient }\n"
+		     "error ModelError { retry = no }\n"
+		     "user u { requests_per_minute = 7 tokens_per_minute = 70\n"
+		     " tokens_per_day = 700 }\n"
+		     "model plain { }\n"
+		     "model 'a.*' { smooth_starts = true\n"
+		     " learned_output = reservation\n"
+		     " fallback = {'b:0', \"arn:aws:bedrock:x:1:y/b\" }\n"
+		     " fallback += c }\n"
+		     "model 'b*' { learned_output = no }\n");
+	const struct policy_config *policy;
+	const struct upstream_error_rule *errors;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	policy = &c->policy;
+	CU_ASSERT_EQUAL(policy->tokens_per_minute, 500000);
+	CU_ASSERT_EQUAL(policy->tokens_per_day, 600000000);
+	CU_ASSERT_TRUE(policy->smooth_starts);
+	CU_ASSERT_TRUE(policy->refuse_late);
+	CU_ASSERT_FALSE(policy->adaptive);
+	CU_ASSERT_TRUE(c->shadow);
+	CU_ASSERT_STRING_EQUAL(c->record, "/tmp/trace.jsonl");
+	CU_ASSERT_EQUAL_FATAL(policy->n_apps, 2);
+	CU_ASSERT_STRING_EQUAL(policy->apps[0].pattern, "uid 33");
+	CU_ASSERT_EQUAL(policy->apps[0].weight, 3);
+	CU_ASSERT_EQUAL(policy->apps[1].weight, 1);
+	CU_ASSERT_EQUAL_FATAL(c->upstream.n_errors, 3);
+	errors = c->upstream.errors;
+	CU_ASSERT_STRING_EQUAL(errors[0].code, "ThrottlingException");
+	CU_ASSERT_EQUAL(errors[0].retry, UPSTREAM_RETRY_THROTTLE);
+	CU_ASSERT_STRING_EQUAL(errors[1].code, "408");
+	CU_ASSERT_EQUAL(errors[1].retry, UPSTREAM_RETRY_TRANSIENT);
+	CU_ASSERT_EQUAL(errors[2].retry, UPSTREAM_RETRY_NO);
+	CU_ASSERT_EQUAL(policy->users[0].requests_per_minute, 7);
+	CU_ASSERT_EQUAL(policy->users[0].tokens_per_minute, 70);
+	CU_ASSERT_EQUAL(policy->users[0].tokens_per_day, 700);
+	CU_ASSERT_EQUAL(policy->models[0].learned_output, POLICY_LEARN_ORDER);
+	CU_ASSERT_EQUAL(policy->models[0].n_fallback, 0);
+	CU_ASSERT_EQUAL(policy->models[1].learned_output, POLICY_LEARN_RESERVE);
+	CU_ASSERT_TRUE(policy->models[1].smooth_starts);
+	CU_ASSERT_EQUAL_FATAL(policy->models[1].n_fallback, 3);
+	CU_ASSERT_STRING_EQUAL(policy->models[1].fallback[0], "b:0");
+	CU_ASSERT_STRING_EQUAL(
+		policy->models[1].fallback[1], "arn:aws:bedrock:x:1:y/b");
+	CU_ASSERT_STRING_EQUAL(policy->models[1].fallback[2], "c");
+	CU_ASSERT_EQUAL(policy->models[2].learned_output, POLICY_LEARN_NOTHING);
 	config_free(c);
 }
 
@@ -476,6 +544,47 @@ static const struct {
 	{"model \"a\" = 3\n", "1: missing opening brace for section 'model'"},
 	{"model \"a\" { model \"b\" { } }\n",
 		"1: unknown setting model in a block of kind model"},
+	{"model m { fallback = {a, b, a} }\n",
+		"1: fallback: expected each model id once, found a"},
+	{"model m {\n fallback = \"anthropic.*\" }\n",
+		"2: fallback: expected model ids of 1 to 512 characters without"
+		" blanks, quotes and wildcards, found \"anthropic.*\""},
+	{"model m { fallback = {a, \"\"} }\n",
+		"1: fallback: expected model ids of 1 to 512 characters without"
+		" blanks, quotes and wildcards, found \"\""},
+	{"model m { fallback = {a,b,c,d,e,f,g,h,i} }\n",
+		"1: fallback: expected at most 8 model ids, found i"},
+	{"model m { learned_output = 95 }\n",
+		"1: learned_output: expected one of order|reservation|no, "
+		"found 95"},
+	{"application \"uid 1\" {\n weight = 0 }\n",
+		"2: weight: expected 0.001 to 1000, found 0"},
+	{"application \"uid 1\" { max_requests = 5 }\n",
+		"1: unknown setting max_requests in a block of kind "
+		"application; it belongs into a block: user \"…\" { "
+		"max_requests = … }"},
+	{"application a {}\napplication a {}\n",
+		"2: a second block for a, the first is at %s:1"},
+	{"error \"Not Found\" { retry = no }\n",
+		"1: error: expected the name of an error or a status of 400 to "
+		"599, found \"Not Found\""},
+	{"error 200 { retry = no }\n",
+		"1: error: expected the name of an error or a status of 400 to "
+		"599, found 200"},
+	{"\nerror 408 { }\n",
+		"2: error \"408\": expected retry = throttle|transient|no, "
+		"found nothing"},
+	{"error 408 { retry = yes }\n",
+		"1: retry: expected one of throttle|transient|no, found yes"},
+	{"error 408 { retry = no }\nerror 409 { retry = no }\nerror 408 { "
+	 "retry = no }\n",
+		"3: a second block for 408, the first is at %s:1"},
+	{"quota_window = 0\n",
+		"1: quota_window: expected 100ms to 1h, found 0"},
+	{"record = trace.jsonl\n",
+		"1: record: expected a path that begins with /, found "
+		"trace.jsonl"},
+	{"shadow = maybe\n", "1: shadow: expected true or false, found maybe"},
 	/* said twice */
 	{"max_queued = 5\n\nmax_queued = 6\n",
 		"3: max_queued: was set before, at %s:1"},
@@ -946,7 +1055,10 @@ static void the_dump_can_be_loaded(void)
 	a = load("preset = development\nallow_uids = {3,4}\n"
 		 "socket = '/tmp/$\\'{x'\nguard = 250ms\nbatch_share = 0.3\n"
 		 "user 'we\"ird ${x}' { weight = 0.001 }\n"
-		 "model \"*\" { tokens_per_minute = 1000000000000 }\n"
+		 "model \"a*\" { tokens_per_minute = 1000000000000\n"
+		 " fallback = { 'b:0', c } learned_output = no }\n"
+		 "application \"uid 3\" { weight = 5 }\n"
+		 "error 424 { retry = transient }\n"
 		 "upstream bedrock { profile = \"a \\\\ b\" idle_close = 61 }");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(a);
 	text = dump(a);
@@ -979,20 +1091,21 @@ static void changes_are_named(void)
 				"socket = /tmp/s\nloop = epoll\n"
 				"upstream bedrock { region = eu-west-1 }\n"
 				"model \"m\" { tokens_per_day = 5 }\n"
-				"user \"v\" {}\n");
+				"user \"v\" {}\n"
+				"application x {}\nerror 408 { retry = no }\n");
 	char keys[256], few[12];
 
 	CU_ASSERT_PTR_NOT_NULL_FATAL(a);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(b);
 	CU_ASSERT_EQUAL(config_diff_needs_restart(a, b, keys, sizeof(keys)), 3);
 	CU_ASSERT_STRING_EQUAL(keys, "max_sessions, loop, socket");
-	CU_ASSERT_EQUAL(config_diff(a, b, keys, sizeof(keys)), 7);
+	CU_ASSERT_EQUAL(config_diff(a, b, keys, sizeof(keys)), 9);
 	CU_ASSERT_STRING_EQUAL(keys,
 		"max_queued, max_sessions, loop, socket, upstream.region, "
-		"model, user");
-	CU_ASSERT_EQUAL(config_diff(a, b, few, sizeof(few)), 7);
+		"model, user, application, error");
+	CU_ASSERT_EQUAL(config_diff(a, b, few, sizeof(few)), 9);
 	CU_ASSERT_STRING_EQUAL(few, "max_queued,");
-	CU_ASSERT_EQUAL(config_diff(a, b, NULL, 0), 7);
+	CU_ASSERT_EQUAL(config_diff(a, b, NULL, 0), 9);
 	config_free(a);
 	config_free(b);
 }
@@ -1019,8 +1132,8 @@ static void the_sample_is_the_defaults(void)
 	CU_ASSERT_EQUAL_FATAL(config_load(&source, &plain, &error), 0);
 	c = load(uncommented);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
-	CU_ASSERT_EQUAL(config_diff(plain, c, keys, sizeof(keys)), 2);
-	CU_ASSERT_STRING_EQUAL(keys, "model, user");
+	CU_ASSERT_EQUAL(config_diff(plain, c, keys, sizeof(keys)), 4);
+	CU_ASSERT_STRING_EQUAL(keys, "model, user, application, error");
 	CU_ASSERT_EQUAL(c->policy.n_models, 1);
 	CU_ASSERT_EQUAL(c->policy.n_users, 1);
 	config_free(c);
@@ -1041,6 +1154,7 @@ static void isolated(void (*test)(void))
 	}
 ISOLATED(nothing_said_means_the_defaults)
 ISOLATED(a_whole_file_is_read)
+ISOLATED(blocks_reach_policy_and_upstream)
 ISOLATED(units_are_exact)
 ISOLATED(comments_are_blanks)
 ISOLATED(lists_take_names_and_numbers)
@@ -1068,9 +1182,9 @@ ISOLATED(the_sample_is_the_defaults)
 #function, run_##function                                      \
 	}
 SUITE("config", T(nothing_said_means_the_defaults), T(a_whole_file_is_read),
-	T(units_are_exact), T(comments_are_blanks),
-	T(lists_take_names_and_numbers), T(bad_files_say_file_and_line),
-	T(a_broken_file_leaves_nothing_behind),
+	T(blocks_reach_policy_and_upstream), T(units_are_exact),
+	T(comments_are_blanks), T(lists_take_names_and_numbers),
+	T(bad_files_say_file_and_line), T(a_broken_file_leaves_nothing_behind),
 	T(damaged_files_are_refused_or_read), T(all_wrong_values_are_reported),
 	T(strange_files_are_refused), T(floods_are_refused),
 	T(the_higher_layer_wins), T(the_old_variables_work),

@@ -1,9 +1,10 @@
 /*
- * Lists of users and groups, by number or by name from the user database of the
- * host.
+ * Settings that are lists: users and groups, by number or by name from the user
+ * database of the host; model ids.
  */
 #include "coordinator/config_private.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <grp.h>
@@ -123,5 +124,82 @@ bool config_ids_set(struct config_draft *draft, const struct config_key *key,
 		if (i == 0 || ids[i] != ids[i - 1])
 			kept[distinct++] = ids[i];
 	*field = (struct config_ids){.ids = kept, .n = distinct};
+	return true;
+}
+
+/* ------------------------------------------------------------ model ids */
+
+enum { MODEL_BYTES = 512 };
+
+/* The next of the words, which are separated by commas, and *at NULL after the
+ * last; NULL: no memory. */
+static const char *next_word(struct config_draft *draft, const char **at)
+{
+	size_t bytes = strcspn(*at, ",");
+	const char *word = config_printf(draft, "%.*s", (int)bytes, *at);
+
+	*at = (*at)[bytes] == ',' ? *at + bytes + 1 : NULL;
+	return word;
+}
+
+static bool is_model_id(const char *word)
+{
+	for (const char *at = word; *at != '\0'; at++)
+		if (*at <= 0x20 || *at > 0x7e || strchr("\"'\\*?[]{}", *at))
+			return false;
+	return word[0] != '\0' && strlen(word) <= MODEL_BYTES;
+}
+
+static bool is_listed(const char *const *texts, size_t n, const char *word)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(texts[i], word) == 0)
+			return true;
+	return false;
+}
+
+/* NULL: it may follow the n of texts; else what was expected. */
+static const char *judge_model(
+	const char *const *texts, size_t n, const char *word)
+{
+	if (n == CONFIG_FALLBACKS)
+		return "at most 8 model ids";
+	if (!is_model_id(word))
+		return "model ids of 1 to 512 characters without blanks, "
+		       "quotes and wildcards";
+	if (is_listed(texts, n, word))
+		return "each model id once";
+	return NULL;
+}
+static_assert(CONFIG_FALLBACKS == 8 && MODEL_BYTES == 512, "in the words");
+
+bool config_texts_set(struct config_draft *draft, const struct config_key *key,
+	struct config_texts *field, const char *text, const char *origin)
+{
+	const char **texts =
+		config_alloc(draft, CONFIG_FALLBACKS * sizeof(*texts));
+	char quoted[CONFIG_FOUND_BYTES];
+	size_t n = 0;
+
+	if (texts == NULL)
+		return false;
+	if (text[0] == '\0')
+		text = NULL;
+	while (text != NULL) {
+		const char *word = next_word(draft, &text);
+		const char *expected;
+
+		if (word == NULL)
+			return false;
+		expected = judge_model(texts, n, word);
+		if (expected != NULL) {
+			config_complain(draft, origin,
+				"%s: expected %s, found %s", key->name,
+				expected, config_value_quote(word, quoted));
+			return false;
+		}
+		texts[n++] = word;
+	}
+	*field = (struct config_texts){.texts = texts, .n = n};
 	return true;
 }
