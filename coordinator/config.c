@@ -82,25 +82,47 @@ void config_free(struct config *config)
 
 /* ------------------------------------------------------------ complaints */
 
-void config_complain(
-	struct config_draft *draft, const char *origin, const char *format, ...)
+__attribute__((format(printf, 3, 0))) static void note(
+	struct config_error *list, const char *origin, const char *format,
+	va_list args)
 {
-	struct config_error *error = draft->error;
-	va_list args;
 	char *text;
 	int used;
 
-	if (error->n++ >= CONFIG_ERRORS)
+	if (list->n++ >= CONFIG_ERRORS)
 		return;
-	text = error->text[error->n - 1];
+	text = list->text[list->n - 1];
 	used = snprintf(text, CONFIG_ERROR_BYTES, "%.300s: ", origin);
-	va_start(args, format);
 	(void)vsnprintf(
 		text + used, (size_t)(CONFIG_ERROR_BYTES - used), format, args);
-	va_end(args);
 	for (; *text != '\0'; text++)
 		if ((unsigned char)*text < 0x20 || *text == 0x7f)
 			*text = '?';
+}
+
+void config_complain(
+	struct config_draft *draft, const char *origin, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	note(draft->error, origin, format, args);
+	va_end(args);
+}
+
+void config_warn(
+	struct config_draft *draft, const char *origin, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	note(&draft->config->own->warnings, origin, format, args);
+	va_end(args);
+}
+
+const struct config_error *config_warnings(const struct config *config)
+{
+	return &config->own->warnings;
 }
 
 const char *config_error_first(
@@ -195,6 +217,7 @@ static int build(struct config_draft *draft)
 		config_complete(draft);
 		config_check_limits(draft);
 		config_check_blocks(draft);
+		config_check_patterns(draft);
 	}
 	if (draft->no_memory)
 		return -ENOMEM;

@@ -105,6 +105,9 @@ int config_load(const struct config_source *source, struct config **ret_config,
 
 void config_free(struct config *config);
 
+/* What is allowed and may yet be a mistake. */
+const struct config_error *config_warnings(const struct config *config);
+
 /* The first error, and how many more there are; for one line of a log. */
 const char *config_error_first(
 	const struct config_error *error, char ret_text[CONFIG_ERROR_BYTES]);

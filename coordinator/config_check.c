@@ -80,7 +80,7 @@ void config_complete(struct config_draft *draft)
  * Two limits where low may not be above high.  A low one that nobody asked for
  * is lowered; a contradiction is an error at the one with the higher rank.
  */
-static bool contradict(struct config_draft *draft, enum config_key_index low,
+static void contradict(struct config_draft *draft, enum config_key_index low,
 	enum config_key_index high)
 {
 	const struct config_key *a = &config_keys[low];
@@ -96,76 +96,142 @@ static bool contradict(struct config_draft *draft, enum config_key_index low,
 		config_set(draft, a, of_a->rank, text_b,
 			config_printf(draft, "%s, lowered to %s", of_a->text,
 				b->name));
-		return false;
+		return;
 	}
 	config_complain(draft, a_first ? of_a->text : of_b->text,
 		"%s (%s, from %s) is above %s (%s, from %s)", a->name, text_a,
 		of_a->text, b->name, text_b, of_b->text);
-	return true;
+}
+
+/* Limits of which the low one would have no effect above the high one. */
+static const struct {
+	enum config_key_index low, high;
+} host_limits[] =
+	{
+		{CONFIG_K_FLAT_max_requests_per_user,
+			CONFIG_K_FLAT_max_concurrent_requests},
+		{CONFIG_K_FLAT_max_queued_per_user, CONFIG_K_FLAT_max_queued},
+		{CONFIG_K_FLAT_tokens_per_minute, CONFIG_K_FLAT_tokens_per_day},
+		{CONFIG_K_FLAT_guard, CONFIG_K_FLAT_quota_window},
+		{CONFIG_K_FLAT_throttle_backoff, CONFIG_K_FLAT_backoff_cap},
+		{CONFIG_K_FLAT_transient_backoff, CONFIG_K_FLAT_backoff_cap},
+},
+  block_limits[] = {
+	  {CONFIG_K_MODEL_tokens_per_minute, CONFIG_K_MODEL_tokens_per_day},
+	  {CONFIG_K_USER_tokens_per_minute, CONFIG_K_USER_tokens_per_day},
+	  {CONFIG_K_MODEL_max_concurrent_requests,
+		  CONFIG_K_FLAT_max_concurrent_requests},
+	  {CONFIG_K_MODEL_requests_per_minute,
+		  CONFIG_K_FLAT_requests_per_minute},
+	  {CONFIG_K_MODEL_tokens_per_minute, CONFIG_K_FLAT_tokens_per_minute},
+	  {CONFIG_K_MODEL_tokens_per_day, CONFIG_K_FLAT_tokens_per_day},
+	  {CONFIG_K_USER_max_requests, CONFIG_K_FLAT_max_concurrent_requests},
+	  {CONFIG_K_USER_max_queued, CONFIG_K_FLAT_max_queued},
+	  {CONFIG_K_USER_requests_per_minute,
+		  CONFIG_K_FLAT_requests_per_minute},
+	  {CONFIG_K_USER_tokens_per_minute, CONFIG_K_FLAT_tokens_per_minute},
+	  {CONFIG_K_USER_tokens_per_day, CONFIG_K_FLAT_tokens_per_day},
+};
+
+static uint64_t number(enum config_key_index key, const void *base)
+{
+	const void *at = (const char *)base + config_keys[key].offset;
+
+	return config_keys[key].type == CONFIG_U32 ? *(const uint32_t *)at
+						   : *(const uint64_t *)at;
 }
 
 void config_check_limits(struct config_draft *draft)
 {
-	struct policy_config *policy = &draft->config->policy;
+	const struct config *config = draft->config;
 
-	if (policy->max_concurrent != 0 &&
-		policy->max_requests_per_user > policy->max_concurrent)
-		contradict(draft, CONFIG_K_FLAT_max_requests_per_user,
-			CONFIG_K_FLAT_max_concurrent_requests);
-	if (policy->max_queued_per_user > policy->max_queued)
-		contradict(draft, CONFIG_K_FLAT_max_queued_per_user,
-			CONFIG_K_FLAT_max_queued);
-	if (policy->guard_ns > policy->minute_ns)
-		contradict(
-			draft, CONFIG_K_FLAT_guard, CONFIG_K_FLAT_quota_window);
-	if (policy->throttle_base_ns > policy->backoff_cap_ns)
-		contradict(draft, CONFIG_K_FLAT_throttle_backoff,
-			CONFIG_K_FLAT_backoff_cap);
-	if (policy->transient_base_ns > policy->backoff_cap_ns)
-		contradict(draft, CONFIG_K_FLAT_transient_backoff,
-			CONFIG_K_FLAT_backoff_cap);
+	for (size_t i = 0; i < sizeof(host_limits) / sizeof(host_limits[0]);
+		i++) {
+		uint64_t bound = number(host_limits[i].high, config);
+
+		if (bound != 0 && number(host_limits[i].low, config) > bound)
+			contradict(
+				draft, host_limits[i].low, host_limits[i].high);
+	}
 }
 
-/* A block's limit above the host-wide one would never have an effect. */
+/* The values and origins that a block's key is compared in. */
+struct side {
+	const void *base;
+	const struct config_origin *origins;
+};
+
+static struct side side_of(const struct config_draft *draft,
+	const struct config_block *block, enum config_key_index key)
+{
+	if (config_keys[key].scope == block->scope)
+		return (struct side){block->values, block->origins};
+	return (struct side){draft->config, draft->config->own->origins};
+}
+
 static void check_block_limit(struct config_draft *draft,
 	const struct config_block *block, enum config_key_index low,
-	uint32_t value, enum config_key_index high, uint32_t bound)
+	enum config_key_index high)
 {
-	const struct config_origin *of_high = origin_of(draft, high);
+	struct side above = side_of(draft, block, high);
+	uint64_t value = number(low, block->values);
+	uint64_t bound = number(high, above.base);
 
 	if (bound != 0 && value > bound)
 		config_complain(draft, block->origins[low].text,
-			"%s \"%s\": %s (%u) is above %s (%u, from %s)",
+			"%s \"%s\": %s (%llu) is above %s (%llu, from %s)",
 			config_scope_name(block->scope), block->title,
-			config_keys[low].name, value, config_keys[high].name,
-			bound, of_high->text);
+			config_keys[low].name, (unsigned long long)value,
+			config_keys[high].name, (unsigned long long)bound,
+			above.origins[high].text);
+}
+
+/* A request that names no maximum reserves default_max_tokens: can it start?
+ * Nobody may have thought of the default; then it is only said. */
+static void check_default_tokens(
+	struct config_draft *draft, const struct config_block *block)
+{
+	static const enum config_key_index bounds[] = {
+		CONFIG_K_MODEL_tokens_per_minute, CONFIG_K_MODEL_tokens_per_day,
+		CONFIG_K_FLAT_tokens_per_minute, CONFIG_K_FLAT_tokens_per_day};
+	const struct policy_model *model = block->values;
+	const struct config_origin *origin =
+		&block->origins[CONFIG_K_MODEL_default_max_tokens];
+	double reserved = model->default_max_tokens;
+
+	if (model->reserve_with_burndown)
+		reserved *= model->output_burndown;
+	for (size_t i = 0; i < sizeof(bounds) / sizeof(bounds[0]); i++) {
+		struct side above = side_of(draft, block, bounds[i]);
+		uint64_t bound = number(bounds[i], above.base);
+		bool is_asked = origin->rank >= CONFIG_OF_FILE;
+
+		if (bound == 0 || reserved <= (double)bound)
+			continue;
+		(is_asked ? config_complain : config_warn)(draft,
+			is_asked ? origin->text : block->origin,
+			"model \"%s\": a request that names no maximum "
+			"reserves %.0f tokens (default_max_tokens, from %s) "
+			"and could never start: %s is %llu, from %s",
+			block->title, reserved, origin->text,
+			config_keys[bounds[i]].name, (unsigned long long)bound,
+			above.origins[bounds[i]].text);
+		return;
+	}
 }
 
 void config_check_blocks(struct config_draft *draft)
 {
-	const struct policy_config *policy = &draft->config->policy;
-	const struct policy_model *model = policy->models;
-	const struct policy_user_rule *user = policy->users;
-
 	for (const struct config_block *block = draft->config->own->blocks;
 		block != NULL; block = block->next) {
-		if (block->scope == CONFIG_MODEL) {
-			check_block_limit(draft, block,
-				CONFIG_K_MODEL_max_concurrent_requests,
-				model->max_concurrent,
-				CONFIG_K_FLAT_max_concurrent_requests,
-				policy->max_concurrent);
-			model++;
-		} else if (block->scope == CONFIG_USER) {
-			check_block_limit(draft, block,
-				CONFIG_K_USER_max_requests,
-				user->max_concurrent,
-				CONFIG_K_FLAT_max_concurrent_requests,
-				policy->max_concurrent);
-			check_block_limit(draft, block,
-				CONFIG_K_USER_max_queued, user->max_queued,
-				CONFIG_K_FLAT_max_queued, policy->max_queued);
-			user++;
-		}
+		for (size_t i = 0;
+			i < sizeof(block_limits) / sizeof(block_limits[0]); i++)
+			if (config_keys[block_limits[i].low].scope ==
+				block->scope)
+				check_block_limit(draft, block,
+					block_limits[i].low,
+					block_limits[i].high);
+		if (block->scope == CONFIG_MODEL)
+			check_default_tokens(draft, block);
 	}
 }

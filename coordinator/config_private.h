@@ -112,6 +112,7 @@ struct config_private {
 	struct config_memory *memory;
 	struct config_block *blocks;
 	struct config_origin origins[CONFIG_KEYS]; /* FLAT and UPSTREAM */
+	struct config_error warnings;
 };
 
 /* A configuration under construction. */
@@ -132,8 +133,10 @@ void *config_alloc(struct config_draft *draft, size_t bytes);
 char *config_printf(struct config_draft *draft, const char *format, ...)
 	__attribute__((format(printf, 2, 3), nonnull(2)));
 
-/* Adds "ORIGIN: …" to the errors. */
+/* Adds "ORIGIN: …" to the errors, or to what is not wrong but odd. */
 void config_complain(struct config_draft *draft, const char *origin,
+	const char *format, ...) __attribute__((format(printf, 3, 4)));
+void config_warn(struct config_draft *draft, const char *origin,
 	const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* ------------------------------------------------ keys (config_keys.c) */
@@ -220,6 +223,8 @@ void config_build_blocks(struct config_draft *draft);
 void config_complete(struct config_draft *draft);
 void config_check_limits(struct config_draft *draft);
 void config_check_blocks(struct config_draft *draft);
+/* config_pattern.c */
+void config_check_patterns(struct config_draft *draft);
 
 /* ------------------------------------------------ the file */
 

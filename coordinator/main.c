@@ -84,6 +84,15 @@ static int keep_old(
 	return -EINVAL;
 }
 
+/* What may be a mistake. */
+static void say_warnings(const struct config *config)
+{
+	const struct config_error *warnings = config_warnings(config);
+
+	for (size_t i = 0; i < warnings->n && i < CONFIG_ERRORS; i++)
+		LOG(LOG_WARN, "config.odd", warnings->text[i]);
+}
+
 static void put_in_force(struct rgovd *rgovd, struct config *config,
 	char *ret_text, size_t bytes)
 {
@@ -95,6 +104,7 @@ static void put_in_force(struct rgovd *rgovd, struct config *config,
 
 	rgovd->config = config;
 	log_open(config->log_format, config->log_level);
+	say_warnings(config);
 	door_set_limits(rgovd->governor.door, config->slots_per_session,
 		config->spin_us);
 	(void)snprintf(ret_text, bytes, "%s%s%s%s",
@@ -542,6 +552,7 @@ int main(int argc, char *argv[])
 	}
 	assert(rgovd.config != NULL); /* or there was something to report */
 	log_open(rgovd.config->log_format, rgovd.config->log_level);
+	say_warnings(rgovd.config);
 	harden();
 	code = start(&rgovd);
 	if (code == 0) {

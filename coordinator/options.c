@@ -241,6 +241,17 @@ struct config_source options_source(const struct options *options)
 		.in_child = true};
 }
 
+static void warn(const struct config *config, FILE *err)
+{
+	const struct config_error *warnings = config_warnings(config);
+
+	for (size_t i = 0; i < warnings->n && i < CONFIG_ERRORS; i++)
+		fprintf(err, "warning: %s\n", warnings->text[i]);
+	if (warnings->n > CONFIG_ERRORS)
+		fprintf(err, "and %zu warnings more\n",
+			warnings->n - CONFIG_ERRORS);
+}
+
 int options_report(const struct options *options, const struct config *config,
 	const struct config_error *error, int rc, FILE *out, FILE *err)
 {
@@ -256,6 +267,7 @@ int options_report(const struct options *options, const struct config *config,
 				error->n - CONFIG_ERRORS);
 		return EX_CONFIG;
 	}
+	warn(config, err);
 	if (options->dump_config)
 		return config_dump(config, out) == 0 ? EX_OK : EX_IOERR;
 	if (options->check_config)

@@ -46,6 +46,16 @@ BAD_SETTINGS = (
     ("unknown-preset", 'preset = "huge"', 2, "huge"),
     ("unknown-choice", 'on_client_death = "mourn"', 2, "mourn"),
     ("negative-weight", 'user "u" {\n\tweight = -1\n}', 3, "weight"),
+    ("no-weight", 'application "uid 1" {\n\tweight = 0\n}', 3, "weight"),
+    ("window-of-zero", "quota_window = 0", 2, "quota_window"),
+    ("same-pattern-twice", 'model "a*" {}\nmodel "a*" {}', 3, "a*"),
+    ("hidden-pattern", 'model "*" {}\nmodel "a*" {}', 3, "nothing reaches"),
+    ("contradiction", "tokens_per_minute = 99\n"
+     'user "u" {\n\ttokens_per_minute = 100\n}', 4, "tokens_per_minute"),
+    ("cannot-start", 'model "m" {\n\ttokens_per_minute = 99\n'
+     "\tdefault_max_tokens = 100\n}", 4, "could never start"),
+    ("falls-back-to-itself", 'model "m*" {\n\tfallback = {"m1"}\n}', 3,
+     "m1"),
     ("http-to-the-world",
      'upstream "bedrock" {\n\tendpoint = "http://example.com"\n}', 3,
      "example.com"),

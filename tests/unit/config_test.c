@@ -614,6 +614,63 @@ static const struct {
 	{"user \"m\" {\n max_requests = 9 }\n",
 		"2: user \"m\": max_requests (9) is above "
 		"max_concurrent_requests (3, from preset production-low)"},
+	{"tokens_per_minute = 1000\n\ntokens_per_day = 999\n",
+		"1: tokens_per_minute (1000, from %s:1) is above "
+		"tokens_per_day (999, from %s:3)"},
+	{"tokens_per_minute = 9999\nmodel m {\n tokens_per_minute = 10000 }\n",
+		"3: model \"m\": tokens_per_minute (10000) is above "
+		"tokens_per_minute (9999, from %s:1)"},
+	{"tokens_per_day = 9999\nmodel m {\n tokens_per_day = 10000 }\n",
+		"3: model \"m\": tokens_per_day (10000) is above "
+		"tokens_per_day (9999, from %s:1)"},
+	{"model m { tokens_per_minute = 9999\ntokens_per_day = 9998 }\n",
+		"1: model \"m\": tokens_per_minute (9999) is above "
+		"tokens_per_day (9998, from %s:2)"},
+	{"preset = development model m {\n requests_per_minute = 21 }\n",
+		"2: model \"m\": requests_per_minute (21) is above "
+		"requests_per_minute (20, from preset development)"},
+	{"tokens_per_minute = 99\nuser m {\n tokens_per_minute = 100 }\n",
+		"3: user \"m\": tokens_per_minute (100) is above "
+		"tokens_per_minute (99, from %s:1)"},
+	{"tokens_per_day = 99\nuser m {\n tokens_per_day = 100 }\n",
+		"3: user \"m\": tokens_per_day (100) is above tokens_per_day "
+		"(99, from %s:1)"},
+	{"user m { tokens_per_day = 99\n tokens_per_minute = 100 }\n",
+		"2: user \"m\": tokens_per_minute (100) is above "
+		"tokens_per_day (99, from %s:1)"},
+	{"user m { requests_per_minute = 31 }\n",
+		"1: user \"m\": requests_per_minute (31) is above "
+		"requests_per_minute (30, from preset production-low)"},
+	{"model m {\n tokens_per_minute = 999\n default_max_tokens = 1000 }\n",
+		"3: model \"m\": a request that names no maximum reserves "
+		"1000 tokens (default_max_tokens, from %s:3) and could never "
+		"start: tokens_per_minute is 999, from %s:2"},
+	{"tokens_per_day = 4999\nmodel m { default_max_tokens = 1000\n"
+	 "output_burndown = 5 reserve_with_burndown = yes }\n",
+		"2: model \"m\": a request that names no maximum reserves "
+		"5000 tokens (default_max_tokens, from %s:2) and could never "
+		"start: tokens_per_day is 4999, from %s:1"},
+	/* patterns that hide others */
+	{"model '*' {}\nmodel 'anthropic.*' {}\n",
+		"2: model \"anthropic.*\": nothing reaches it: \"*\" (%s:1) "
+		"stands before it and matches all that it does"},
+	{"user b {}\nuser 'a*' {}\nuser '*' {}\nuser ab {}\n",
+		"4: user \"ab\": nothing reaches it: \"a*\" (%s:2) stands "
+		"before it and matches all that it does"},
+	{"application 'uid *' {}\napplication 'uid [0-9]' {}\n",
+		"2: application \"uid [0-9]\": nothing reaches it: "
+		"\"uid *\" (%s:1) stands before it and matches all that it "
+		"does"},
+	{"model 'a*c*' {}\nmodel 'ab?c[xy]*' {}\n",
+		"2: model \"ab?c[xy]*\": nothing reaches it: \"a*c*\" (%s:1) "
+		"stands before it and matches all that it does"},
+	{"model '[ab]?' {}\nmodel 'a[xy]' {}\n",
+		"2: model \"a[xy]\": nothing reaches it: \"[ab]?\" (%s:1) "
+		"stands before it and matches all that it does"},
+	/* models that would fall back to themselves */
+	{"model 'a.*' {\n fallback = {b.x, a.y} }\n",
+		"2: model \"a.*\": fallback: expected models of other blocks, "
+		"found a.y, which this one matches"},
 	/* syntax */
 	{"max_queued\n", "2: premature end of file"},
 	{"max_queued 5\n", "1: missing equal sign after option 'max_queued'"},
@@ -818,6 +875,51 @@ static void floods_are_refused(void)
 	write_bytes(text, used);
 	CU_ASSERT_EQUAL(load_with(NULL, 0, &c), -EINVAL);
 	free(text);
+}
+
+/* A pattern that only may hide another is fine, and so is one of another kind;
+ * models may name each other as fallback. */
+static void what_can_be_reached_is_no_error(void)
+{
+	static const char *const good[] = {
+		"model 'a?c' {}\nmodel 'a*c' {}\n",
+		"model 'a[bc]' {}\nmodel 'a?' {}\n",
+		"model 'a[bc]' {}\nmodel 'a[cd]' {}\n",
+		"model '*b*' {}\nmodel '[abc]' {}\n",
+		"model 'ab' {}\nmodel 'a*' {}\nmodel '*' {}\n",
+		"model 'a*' {}\nmodel 'b*' {}\n",
+		"model '*' {}\nuser 'u*' {}\napplication 'u*' {}\n",
+		"model '?*' {}\nmodel '*' {}\n",
+		"model 'a.*' { fallback = b.x }\nmodel 'b.*' { fallback = a.x "
+		"}\n",
+	};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct config *c = load(good[i]);
+
+		CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+		CU_ASSERT_EQUAL(config_warnings(c)->n, 0);
+		config_free(c);
+	}
+}
+
+/* What nobody asked for and cannot work is said, and no error. */
+static void defaults_that_cannot_work_are_said(void)
+{
+	struct config *c = load("\nmodel m { tokens_per_minute = 1000 }\n");
+	const struct config_error *warnings;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	warnings = config_warnings(c);
+	CU_ASSERT_EQUAL_FATAL(warnings->n, 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(warnings->text[0], "t.conf:2: model"));
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(warnings->text[0], "reserves 4096 tokens"));
+	config_free(c);
+	c = load("model m { tokens_per_minute = 4096 }\n");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	CU_ASSERT_EQUAL(config_warnings(c)->n, 0);
+	config_free(c);
 }
 
 /* ------------------------------------------------------------ precedence */
@@ -1164,6 +1266,8 @@ ISOLATED(damaged_files_are_refused_or_read)
 ISOLATED(all_wrong_values_are_reported)
 ISOLATED(strange_files_are_refused)
 ISOLATED(floods_are_refused)
+ISOLATED(what_can_be_reached_is_no_error)
+ISOLATED(defaults_that_cannot_work_are_said)
 ISOLATED(the_higher_layer_wins)
 ISOLATED(the_old_variables_work)
 ISOLATED(wrong_layers_name_themselves)
@@ -1187,9 +1291,10 @@ SUITE("config", T(nothing_said_means_the_defaults), T(a_whole_file_is_read),
 	T(bad_files_say_file_and_line), T(a_broken_file_leaves_nothing_behind),
 	T(damaged_files_are_refused_or_read), T(all_wrong_values_are_reported),
 	T(strange_files_are_refused), T(floods_are_refused),
-	T(the_higher_layer_wins), T(the_old_variables_work),
-	T(wrong_layers_name_themselves), T(a_preset_gives_way),
-	T(names_are_plain), T(the_socket_has_its_place),
+	T(what_can_be_reached_is_no_error),
+	T(defaults_that_cannot_work_are_said), T(the_higher_layer_wins),
+	T(the_old_variables_work), T(wrong_layers_name_themselves),
+	T(a_preset_gives_way), T(names_are_plain), T(the_socket_has_its_place),
 	T(aws_variables_are_defaults), T(lists_decide_who_comes_in),
 	T(the_dump_can_be_loaded), T(changes_are_named),
 	T(the_sample_is_the_defaults))
