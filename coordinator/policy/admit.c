@@ -28,9 +28,16 @@ static bool is_at(uint32_t running, uint32_t limit)
 
 static uint64_t host_wait(struct policy *policy, uint64_t now_ns)
 {
-	if (is_at(policy->running, policy->settings->config.max_concurrent))
-		return UINT64_MAX;
-	return window_wait(&policy->window, now_ns);
+	enum policy_reason reason = POLICY_WAIT_HOST_CONCURRENCY;
+	uint64_t wait_ns = UINT64_MAX;
+
+	if (!is_at(policy->running, policy->settings->config.max_concurrent)) {
+		wait_ns = window_wait(&policy->window, now_ns);
+		reason = wait_ns != 0 ? POLICY_WAIT_HOST_REQUESTS
+				      : POLICY_WAIT_TURN;
+	}
+	why_host(policy, reason, wait_ns, now_ns);
+	return wait_ns;
 }
 
 static bool is_batch_at_share(const struct policy *policy,
@@ -41,6 +48,39 @@ static bool is_batch_at_share(const struct policy *policy,
 		       is_at(lane->batch_running, lane->batch_limit));
 }
 
+static enum policy_reason gate_reason(const struct gate *gate)
+{
+	if (gate->probe != NULL)
+		return POLICY_WAIT_PROBE;
+	return gate->is_day ? POLICY_WAIT_DAY_CLOSED : POLICY_WAIT_GATE;
+}
+
+/* What holds this request, the lane's first, and when that may end: 0 where
+ * nothing does. */
+static enum policy_reason lane_hold(struct policy *policy,
+	struct policy_lane *lane, const struct policy_request *request,
+	uint64_t now_ns, uint64_t *ret_wait_ns)
+{
+	const struct policy_config *config = &policy->settings->config;
+
+	*ret_wait_ns =
+		gate_wait(&lane->gate, config->probe_ok_after_ns, now_ns);
+	if (*ret_wait_ns != 0)
+		return gate_reason(&lane->gate);
+	*ret_wait_ns = UINT64_MAX;
+	if (is_at(lane->running, lane->max_concurrent))
+		return POLICY_WAIT_LANE_CONCURRENCY;
+	*ret_wait_ns = window_wait(&lane->window, now_ns);
+	if (*ret_wait_ns != 0)
+		return POLICY_WAIT_LANE_REQUESTS;
+	*ret_wait_ns = UINT64_MAX;
+	if (is_batch_at_share(policy, lane, request))
+		return POLICY_WAIT_BATCH_SHARE;
+	*ret_wait_ns = tokens_wait(
+		&lane->tokens, lane_reservation(lane, request), now_ns);
+	return *ret_wait_ns != 0 ? POLICY_WAIT_LANE_TOKENS : POLICY_WAIT_TURN;
+}
+
 /*
  * When this request, the lane's first, may start: 0 now, else the time.  What
  * stops it and would not stop every other one of the lane ends no later than
@@ -49,25 +89,16 @@ static bool is_batch_at_share(const struct policy *policy,
 static uint64_t lane_wait(struct policy *policy, struct policy_lane *lane,
 	const struct policy_request *request, uint64_t now_ns)
 {
-	const struct policy_config *config = &policy->settings->config;
-	uint64_t wait_ns =
-		gate_wait(&lane->gate, config->probe_ok_after_ns, now_ns);
+	uint64_t wait_ns;
+	enum policy_reason reason =
+		lane_hold(policy, lane, request, now_ns, &wait_ns);
 
-	if (wait_ns != 0)
+	why_lane(lane, reason, wait_ns, now_ns);
+	if (reason != POLICY_WAIT_BATCH_SHARE &&
+		reason != POLICY_WAIT_LANE_TOKENS)
 		return wait_ns;
-	if (is_at(lane->running, lane->max_concurrent))
-		return UINT64_MAX;
-	wait_ns = window_wait(&lane->window, now_ns);
-	if (wait_ns != 0)
-		return wait_ns;
-	if (is_batch_at_share(policy, lane, request))
-		return age_next_ns(&policy->age, config->age_after_ns);
-	wait_ns = tokens_wait(
-		&lane->tokens, lane_reservation(lane, request), now_ns);
-	if (wait_ns == 0)
-		return 0;
-	return earlier(
-		wait_ns, age_next_ns(&policy->age, config->age_after_ns));
+	return earlier(wait_ns, age_next_ns(&policy->age,
+					policy->settings->config.age_after_ns));
 }
 
 /*
@@ -118,8 +149,10 @@ struct policy_request *policy_admit(
 	place_wake_due(policy, now_ns);
 	age_all(policy, now_ns);
 	*ret_next_ns = heap_first_key(&policy->due);
-	if (policy->ready == NULL)
+	if (policy->ready == NULL) {
+		why_host(policy, POLICY_WAIT_TURN, 0, now_ns);
 		return NULL;
+	}
 	*ret_next_ns = host_wait(policy, now_ns);
 	if (*ret_next_ns != 0)
 		return NULL;

@@ -11,6 +11,7 @@
 #include "coordinator/policy/policy.h"
 #include "coordinator/policy/settings.h"
 #include "coordinator/policy/user.h"
+#include "coordinator/policy/why.h"
 #include "coordinator/policy/window.h"
 
 /* p.flags */
@@ -45,6 +46,7 @@ struct policy {
 	struct heap deadlines; /* queued and backing off */
 	struct heap due;       /* backing off, by not_before_ns */
 	struct age age;
+	struct why_clock why;
 };
 
 /* Takes in a now_ns; it never runs backwards in here. */
@@ -106,5 +108,8 @@ void retry_refund(const struct policy_request *request);
 uint64_t predict_place_ns(const struct policy *policy,
 	const struct policy_request *request, uint64_t now_ns);
 uint64_t predict_host_ns(const struct policy *policy);
+/* Of one that is queued or backs off. */
+void predict(const struct policy *policy, const struct policy_request *request,
+	uint64_t now_ns, uint32_t *ret_position, uint64_t *ret_ns);
 
 #endif

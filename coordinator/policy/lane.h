@@ -10,6 +10,7 @@
 #include "coordinator/policy/order.h"
 #include "coordinator/policy/policy.h"
 #include "coordinator/policy/tokens.h"
+#include "coordinator/policy/why.h"
 #include "coordinator/policy/window.h"
 
 struct policy_lane {
@@ -24,6 +25,7 @@ struct policy_lane {
 	struct window window;
 	struct tokens tokens;
 	struct gate gate;
+	struct why_clock why;
 	uint32_t max_concurrent, batch_limit; /* 0: none */
 	uint32_t running, running_peak, batch_running;
 	uint32_t queued, backing_off;

@@ -43,6 +43,7 @@ static void refresh_ready(struct policy_lane *lane)
 	if (is_ready == lane->is_ready)
 		return;
 	lane->is_ready = is_ready;
+	why_lane(lane, POLICY_WAIT_TURN, 0, lane->policy->now_ns);
 	if (is_ready)
 		DL_APPEND(lane->policy->ready, lane);
 	else
@@ -75,14 +76,25 @@ static void refresh_tier(struct team *team, enum policy_class class)
 	refresh_ready(team->lane);
 }
 
+/* What keeps it out of the order; POLICY_WAIT_TURN: nothing. */
+static enum policy_reason hold_of(
+	const struct seat *seat, const struct flow *flow)
+{
+	if (flow->first != NULL && user_is_capped(seat->user))
+		return POLICY_WAIT_USER_CONCURRENCY;
+	return POLICY_WAIT_TURN;
+}
+
 static void refresh(struct seat *seat, enum policy_class class)
 {
 	struct flow *flow = &seat->flows[class];
 	struct tier *tier = &seat->team->tiers[class];
 	const struct flow *least = first_flow(tier);
 	double floor = least ? least->service : tier->floor;
+	enum policy_reason hold = hold_of(seat, flow);
 
-	if (flow->first != NULL && !user_is_capped(seat->user)) {
+	why_flow(seat, class, hold, UINT64_MAX);
+	if (flow->first != NULL && hold == POLICY_WAIT_TURN) {
 		if (flow->place == 0 && flow->service < floor)
 			flow->service = floor;
 		heap_put(&tier->flows, &flow->place,
@@ -152,6 +164,7 @@ static void unlink_request(struct policy_request *request)
 	struct flow *flow = &request->p.seat->flows[request->p.rank];
 	struct policy_request *prev = request->p.prev, *next = request->p.next;
 
+	why_flip(request);
 	if (next != NULL)
 		next->p.prev = prev;
 	else
@@ -173,6 +186,7 @@ void order_enter(struct policy_request *request, bool at_head)
 		prepend(flow, request);
 	else
 		append(flow, request);
+	why_flip(request);
 	if (flow->first == request)
 		refresh(request->p.seat, request->p.rank);
 }

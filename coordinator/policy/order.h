@@ -19,8 +19,9 @@
 struct flow {
 	uint32_t place;
 	struct policy_request *first, *last; /* by p.prev and p.next */
-	uint64_t arrival; /* of the first: it may be in no cache */
-	double service;   /* tokens charged, over weight */
+	uint64_t arrival;      /* of the first: it may be in no cache */
+	double service;        /* tokens charged, over weight */
+	struct why_hold *hold; /* NULL: its user was never held */
 };
 
 /* One user in one lane. */

@@ -131,6 +131,37 @@ int policy_reconfigure(
 /* Every request must have left before. */
 void policy_free(struct policy *policy);
 
+/*
+ * What a queued request waits for.  REASON(name, what people are shown)
+ * The order is ABI: the board and replies carry the numbers.
+ */
+#define POLICY_REASONS(REASON)                                                 \
+	REASON(TURN, "others go first")                                        \
+	REASON(GATE, "the model is throttled: backing off")                    \
+	REASON(PROBE, "the model is throttled: a probe is out")                \
+	REASON(DAY_CLOSED, "the provider's daily quota is used up")            \
+	REASON(BACKOFF, "this request failed and is tried again")              \
+	REASON(HOST_CONCURRENCY, "max_concurrent_requests")                    \
+	REASON(HOST_REQUESTS, "requests_per_minute")                           \
+	REASON(HOST_TOKENS, "tokens_per_minute")                               \
+	REASON(HOST_DAY, "tokens_per_day")                                     \
+	REASON(LANE_CONCURRENCY, "the model's max_concurrent_requests")        \
+	REASON(LANE_REQUESTS, "the model's requests_per_minute")               \
+	REASON(LANE_TOKENS, "the model's tokens_per_minute")                   \
+	REASON(LANE_DAY, "the model's tokens_per_day")                         \
+	REASON(BATCH_SHARE, "batch_share")                                     \
+	REASON(USER_CONCURRENCY, "the user's max_requests")                    \
+	REASON(USER_REQUESTS, "the user's requests_per_minute")                \
+	REASON(USER_TOKENS, "the user's tokens_per_minute")                    \
+	REASON(USER_DAY, "the user's tokens_per_day")
+
+enum policy_reason {
+#define REASON(name, words) POLICY_WAIT_##name,
+	POLICY_REASONS(REASON)
+#undef REASON
+		POLICY_WAIT_REASONS
+};
+
 /* ------------------------------------------------------------ requests */
 
 enum policy_state { POLICY_NEW, POLICY_QUEUED, POLICY_RUNNING, POLICY_BACKOFF };
@@ -171,7 +202,8 @@ struct policy_request {
 		uint32_t deadline_place, due_place; /* in the heaps */
 		uint32_t retry_cost;                /* the last one paid */
 		uint32_t flags;
-		enum policy_class rank; /* after ageing */
+		enum policy_class rank;               /* after ageing */
+		uint32_t waited[POLICY_WAIT_REASONS]; /* why_flip() */
 	} p;
 };
 
@@ -267,37 +299,6 @@ void policy_remove(struct policy *policy, struct policy_request *request);
 
 /* ------------------------------------------------------------ why, how long
  */
-
-/*
- * What a queued request waits for.  REASON(name, what people are shown)
- * The order is ABI: the board and replies carry the numbers.
- */
-#define POLICY_REASONS(REASON)                                                 \
-	REASON(TURN, "others go first")                                        \
-	REASON(GATE, "the model is throttled: backing off")                    \
-	REASON(PROBE, "the model is throttled: a probe is out")                \
-	REASON(DAY_CLOSED, "the provider's daily quota is used up")            \
-	REASON(BACKOFF, "this request failed and is tried again")              \
-	REASON(HOST_CONCURRENCY, "max_concurrent_requests")                    \
-	REASON(HOST_REQUESTS, "requests_per_minute")                           \
-	REASON(HOST_TOKENS, "tokens_per_minute")                               \
-	REASON(HOST_DAY, "tokens_per_day")                                     \
-	REASON(LANE_CONCURRENCY, "the model's max_concurrent_requests")        \
-	REASON(LANE_REQUESTS, "the model's requests_per_minute")               \
-	REASON(LANE_TOKENS, "the model's tokens_per_minute")                   \
-	REASON(LANE_DAY, "the model's tokens_per_day")                         \
-	REASON(BATCH_SHARE, "batch_share")                                     \
-	REASON(USER_CONCURRENCY, "the user's max_requests")                    \
-	REASON(USER_REQUESTS, "the user's requests_per_minute")                \
-	REASON(USER_TOKENS, "the user's tokens_per_minute")                    \
-	REASON(USER_DAY, "the user's tokens_per_day")
-
-enum policy_reason {
-#define REASON(name, words) POLICY_WAIT_##name,
-	POLICY_REASONS(REASON)
-#undef REASON
-		POLICY_WAIT_REASONS
-};
 
 /* Why a queued or backing-off request has not started at now_ns. */
 struct policy_why {

@@ -67,6 +67,19 @@ uint64_t policy_predict_ns(const struct policy *policy,
 	return rounds_ns(policy, request, request->user_entry->queued, now_ns);
 }
 
+/* Where users of the same service meet. */
+static uint32_t position(const struct policy_request *request)
+{
+	return request->lane->queued + request->lane->backing_off;
+}
+
+void predict(const struct policy *policy, const struct policy_request *request,
+	uint64_t now_ns, uint32_t *ret_position, uint64_t *ret_ns)
+{
+	*ret_position = position(request);
+	*ret_ns = policy_predict_ns(policy, request, now_ns);
+}
+
 uint64_t predict_place_ns(const struct policy *policy,
 	const struct policy_request *request, uint64_t now_ns)
 {

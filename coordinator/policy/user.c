@@ -57,6 +57,8 @@ static void free_seat(struct seat *seat)
 	DL_DELETE2(seat->user->seats, seat, user_prev, user_next);
 	DL_DELETE2(team->seats, seat, team_prev, team_next);
 	team->n_seats--;
+	for (int class = 0; class < POLICY_CLASSES; class ++)
+		free(seat->flows[class].hold);
 	free(seat);
 	release_team(team);
 }
