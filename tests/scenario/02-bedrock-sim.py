@@ -980,6 +980,28 @@ def its_own_pages_are_not_counted():
         equal(sim.report()["arrivals"], 0, "arrivals")
 
 
+@checks.test
+def quotas_and_outages_change_while_it_runs():
+    "POST /_sim/set; what it does not understand changes nothing."
+    def invoke(sim):
+        return http_request("POST", sim.url + f"/model/{MODEL}/invoke",
+                            CLAUDE).status
+
+    with unsigned(rpm=3) as sim:
+        equal([invoke(sim), invoke(sim)], [200, 200], "within three")
+        sim.set(requests_per_minute=2)
+        equal(invoke(sim), 429, "the third of two")
+        for wrong in ("requests-per-minute=9&x=1", "requests-per-minute", "",
+                      "outage=fire", "requests-per-minute=-1"):
+            equal(http_request("POST", sim.url + "/_sim/set?" + wrong,
+                               b"").status, 400, wrong)
+        equal(invoke(sim), 429, "still two")
+        sim.set(requests_per_minute=0, outage="503")
+        equal([invoke(sim), invoke(sim)], [503, 503], "an outage")
+        sim.set(outage="none")
+        equal(invoke(sim), 200, "after it")
+
+
 # ---------------------------------------------------------------- HTTPS
 
 def make_certificate(folder):

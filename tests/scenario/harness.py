@@ -383,6 +383,13 @@ class Sim:
         answer = http_request("POST", self.url + "/_sim/reset", b"")
         check(answer.status < 300, f"/_sim/reset answered {answer.status}")
 
+    def set(self, **values):
+        """Changes quotas, or outage="503" and outage="none", from now on."""
+        query = "&".join(f"{name.replace('_', '-')}={value}"
+                         for name, value in values.items())
+        answer = http_request("POST", self.url + "/_sim/set?" + query, b"")
+        equal(answer.status, 200, f"/_sim/set?{query}: {answer.body!r}")
+
     def events(self):
         """The lines of its log that are whole, as objects."""
         lines = self.log_file.read_text().split("\n")[:-1]

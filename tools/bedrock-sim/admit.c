@@ -67,6 +67,8 @@ static struct fault fault_of(struct exchange *exchange)
 	const char *header = headers_find(&exchange->headers, "x-sim-fault");
 	struct fault fault;
 
+	if (exchange->sim->outage.kind != FAULT_NONE)
+		return fault_for_connection(exchange, exchange->sim->outage);
 	/* judge.c has refused a header that names no fault. */
 	if (!options->allow_fault_header || header == NULL ||
 		!fault_parse(header, &fault))

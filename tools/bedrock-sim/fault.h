@@ -28,6 +28,7 @@ enum fault_kind {
 struct fault {
 	enum fault_kind kind;
 	bool by_model;  /* chosen by --fault-model: for this model only */
+	bool at_once;   /* not after the latency */
 	double delay_s; /* of slow-headers */
 };
 

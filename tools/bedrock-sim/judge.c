@@ -176,7 +176,8 @@ static void prepare_answer(struct exchange *exchange,
 		.latency_ms = (uint64_t)(latency_s * 1e3),
 	};
 
-	if (exchange->fault.kind != FAULT_CLOSE_REUSED)
+	if (exchange->fault.kind != FAULT_CLOSE_REUSED &&
+		!exchange->fault.at_once)
 		exchange->due_ns =
 			exchange->arrived_ns + (uint64_t)(latency_s * 1e9);
 	if (exchange->reply.body == NULL)

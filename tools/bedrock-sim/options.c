@@ -70,7 +70,8 @@ static const char *take_help(char *text, void *ret_value)
 							       : "");
 	puts("\n\nSIGTERM ends it, SIGUSR1 writes the report.  GET "
 	     "/_sim/report,"
-	     " POST /_sim/reset\nand GET /_sim/healthz are its own pages.");
+	     " POST /_sim/reset,\nPOST /_sim/set?NAME=VALUE and GET "
+	     "/_sim/healthz are its own pages.");
 	end_well();
 }
 

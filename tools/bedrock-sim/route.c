@@ -85,6 +85,8 @@ static enum route_op sim_op(const char *method, const char *page)
 		return ROUTE_SIM_HEALTHZ;
 	if (strcmp(method, "POST") == 0 && strcmp(page, "reset") == 0)
 		return ROUTE_SIM_RESET;
+	if (strcmp(method, "POST") == 0 && strcmp(page, "set") == 0)
+		return ROUTE_SIM_SET;
 	return ROUTE_SIM_UNKNOWN;
 }
 
@@ -134,6 +136,7 @@ const char *route_op_name(enum route_op op)
 		return "unknown";
 	case ROUTE_SIM_REPORT:
 	case ROUTE_SIM_RESET:
+	case ROUTE_SIM_SET:
 	case ROUTE_SIM_HEALTHZ:
 	case ROUTE_SIM_UNKNOWN:
 		return "sim";

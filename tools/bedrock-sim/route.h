@@ -18,6 +18,7 @@ enum route_op {
 	ROUTE_UNKNOWN,
 	ROUTE_SIM_REPORT, /* /_sim/: the simulator's own pages */
 	ROUTE_SIM_RESET,
+	ROUTE_SIM_SET,
 	ROUTE_SIM_HEALTHZ,
 	ROUTE_SIM_UNKNOWN,
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "tools/bedrock-sim/change.h"
 #include "tools/bedrock-sim/clock.h"
 #include "tools/bedrock-sim/wire.h"
 
@@ -210,20 +211,39 @@ static void page_reset(struct sim *sim)
 	(void)pthread_mutex_unlock(&sim->lock);
 }
 
+/* NULL, or what is wrong. */
+static const char *page_set(struct sim *sim, char *query)
+{
+	const char *wrong;
+
+	(void)pthread_mutex_lock(&sim->lock);
+	wrong = change_apply(sim, query);
+	(void)pthread_mutex_unlock(&sim->lock);
+	return wrong;
+}
+
 enum MHD_Result send_page(
 	struct MHD_Connection *connection, struct exchange *exchange)
 {
 	struct MHD_Response *response;
 	char *report = NULL;
-	const char *text = "{\"ok\":true}\n";
+	const char *text = "{\"ok\":true}\n", *wrong = NULL;
+	char said[128];
 	int status = 200;
 
 	if (exchange->route.op == ROUTE_SIM_REPORT)
 		text = report = page_report(exchange->sim);
 	else if (exchange->route.op == ROUTE_SIM_RESET)
 		page_reset(exchange->sim);
+	else if (exchange->route.op == ROUTE_SIM_SET)
+		wrong = page_set(exchange->sim, exchange->query);
 	else if (exchange->route.op != ROUTE_SIM_HEALTHZ)
 		status = 404, text = "{\"message\":\"no such page\"}\n";
+	if (wrong != NULL) {
+		(void)snprintf(
+			said, sizeof(said), "{\"message\":\"%s\"}\n", wrong);
+		status = 400, text = said;
+	}
 	response = whole_response(text, strlen(text));
 	free(report);
 	if (response == NULL)

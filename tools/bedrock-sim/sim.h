@@ -35,6 +35,7 @@ struct sim {
 	uint64_t last_arrival_ns;
 	uint64_t connections;    /* since the start; numbers them */
 	uint64_t closes_pending; /* close-reused that found a fresh one */
+	struct fault outage;     /* strikes every request */
 };
 
 /* One connection; only its own thread touches it. */
