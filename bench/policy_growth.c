@@ -4,8 +4,8 @@
  * that a queued request takes beside its body, with rgovd's own object.
  *
  * One cycle, with every kind of limit set and the concurrency full: a request
- * ends with its usage, another one of its user is enqueued, the next in order
- * is admitted, and the question after it says "nobody".
+ * ends with its usage, one of any user is enqueued, the next in order is
+ * admitted, and the question after it says "nobody".
  *
  * usage: policy_growth FILE.json
  */
@@ -89,20 +89,32 @@ static double heap_bytes(void)
 	return (double)info.uordblks + (double)info.hblkhd;
 }
 
-/* Its user's name inside it, as rgovd has it. */
-static void describe(struct scale *scale, uint32_t i)
+/* "u" and the number in sixes of bits; the name is inside the request, as in
+ * rgovd. */
+static const char *name_user(struct request *request, uint32_t user)
 {
-	struct request *request = &scale->all[i];
+	char *at = request->texts;
 
-	(void)snprintf(request->texts, sizeof(request->texts), "user-%u",
-		i % scale->users);
+	*at++ = 'u';
+	for (; user > 0; user >>= 6)
+		*at++ = (char)('0' + (user & 63));
+	*at = '\0';
+	return request->texts;
+}
+
+/* A new request, in the memory of one that ended. */
+static void describe(
+	struct scale *scale, struct request *request, uint32_t user)
+{
+	uint32_t kind = draw(scale, 8);
+
 	request->policy = (struct policy_request){
 		.model_id = "m",
-		.user = request->texts,
-		.app = i % 2 ? "uid 1000" : "uid 1001",
-		.class = i % 8 == 0   ? POLICY_INTERACTIVE
-			 : i % 8 == 1 ? POLICY_BATCH
-				      : POLICY_NORMAL,
+		.user = name_user(request, user),
+		.app = user % 2 ? "uid 1000" : "uid 1001",
+		.class = kind == 0   ? POLICY_INTERACTIVE
+			 : kind == 1 ? POLICY_BATCH
+				     : POLICY_NORMAL,
 		.input_tokens = 100 + draw(scale, 2000),
 		.output_tokens = 200 + draw(scale, 800),
 	};
@@ -123,7 +135,7 @@ static void fill(struct scale *scale)
 				(heap_bytes() - before) / scale->users;
 			before = heap_bytes();
 		}
-		describe(scale, i);
+		describe(scale, &scale->all[i], i % scale->users);
 		scale->now_ns += 1000;
 		enqueue(scale, &scale->all[i]);
 	}
@@ -154,6 +166,7 @@ static void cycle(struct scale *scale)
 	scale->now_ns += 1100000;
 	policy_finish(scale->policy, &request->policy, POLICY_DONE, &usage,
 		scale->now_ns);
+	describe(scale, request, draw(scale, scale->users));
 	enqueue(scale, request);
 	scale->running[place] = admit(scale);
 	if (scale->running[place] == NULL || admit(scale) != NULL)
