@@ -4,7 +4,7 @@
  * that a queued request takes beside its body, with rgovd's own object.
  *
  * One cycle, with every kind of limit set and the concurrency full: a request
- * ends with its usage, one of any user is enqueued, the next in order is
+ * ends with its usage, its user's next one is enqueued, the next in order is
  * admitted, and the question after it says "nobody".
  *
  * usage: policy_growth FILE.json
@@ -36,7 +36,7 @@ static uint32_t draw(struct scale *scale, uint32_t below)
 	return (uint32_t)((scale->random >> 33) % below);
 }
 
-/* Limits that are looked at and never bind: the concurrency does. */
+/* Limits that are looked at and do not bind: the concurrency does. */
 static void create_policy(struct scale *scale)
 {
 	static const struct policy_model model = {.pattern = "m*",
@@ -106,15 +106,11 @@ static const char *name_user(struct request *request, uint32_t user)
 static void describe(
 	struct scale *scale, struct request *request, uint32_t user)
 {
-	uint32_t kind = draw(scale, 8);
-
 	request->policy = (struct policy_request){
 		.model_id = "m",
 		.user = name_user(request, user),
 		.app = user % 2 ? "uid 1000" : "uid 1001",
-		.class = kind == 0   ? POLICY_INTERACTIVE
-			 : kind == 1 ? POLICY_BATCH
-				     : POLICY_NORMAL,
+		.class = POLICY_NORMAL,
 		.input_tokens = 100 + draw(scale, 2000),
 		.output_tokens = 200 + draw(scale, 800),
 	};
@@ -166,7 +162,8 @@ static void cycle(struct scale *scale)
 	scale->now_ns += 1100000;
 	policy_finish(scale->policy, &request->policy, POLICY_DONE, &usage,
 		scale->now_ns);
-	describe(scale, request, draw(scale, scale->users));
+	describe(scale, request,
+		(uint32_t)(request - scale->all) % scale->users);
 	enqueue(scale, request);
 	scale->running[place] = admit(scale);
 	if (scale->running[place] == NULL || admit(scale) != NULL)

@@ -144,7 +144,7 @@ struct policy_request *policy_admit(
 
 	now_ns = policy_clock(policy, now_ns);
 	*ret_next_ns = now_ns;
-	if (heap_first_key(&policy->deadlines) <= now_ns)
+	if (timeline_first_time(&policy->deadlines) <= now_ns)
 		return NULL; /* policy_expire() has the word first */
 	place_wake_due(policy, now_ns);
 	age_all(policy, now_ns);
@@ -167,6 +167,7 @@ struct policy_request *policy_admit(
 	}
 	place_run(policy, request, now_ns);
 	rotate(policy, request->lane);
+	order_fetch(request->lane);
 	*ret_next_ns = now_ns;
 	return request;
 }

@@ -1,35 +1,41 @@
 /* Ageing: lists by arrival. */
 #include "coordinator/policy/age.h"
 
-#include <utlist.h>
-
-static struct policy_request **list_of(
+static struct timeline *list_of(
 	struct age *age, const struct policy_request *request)
 {
 	return &age->lists[request->class][request->p.rank];
 }
 
-/* Newcomers go to the end.  A retry has its old arrival and goes where that
- * belongs: near the head, since most that came before it have left. */
+void age_init(struct age *age)
+{
+	for (int class = 0; class < POLICY_CLASSES; class ++)
+		for (int rank = 0; rank < POLICY_CLASSES; rank++)
+			timeline_init(&age->lists[class][rank],
+				offsetof(struct policy_request, p.age_place));
+}
+
+void age_fini(struct age *age)
+{
+	for (int class = 0; class < POLICY_CLASSES; class ++)
+		for (int rank = 0; rank < POLICY_CLASSES; rank++)
+			timeline_fini(&age->lists[class][rank]);
+}
+
 void age_enter(struct age *age, struct policy_request *request)
 {
-	struct policy_request **list = list_of(age, request), *after = *list;
-
-	if (*list == NULL ||
-		(*list)->p.age_prev->p.arrival < request->p.arrival) {
-		DL_APPEND2(*list, request, p.age_prev, p.age_next);
-		return;
-	}
-	while (after->p.arrival < request->p.arrival)
-		after = after->p.age_next;
-	DL_PREPEND_ELEM2(*list, after, request, p.age_prev, p.age_next);
+	(void)timeline_enter(
+		list_of(age, request), request, request->p.arrival);
 }
 
 void age_leave(struct age *age, struct policy_request *request)
 {
-	struct policy_request **list = list_of(age, request);
+	timeline_leave(list_of(age, request), request);
+}
 
-	DL_DELETE2(*list, request, p.age_prev, p.age_next);
+void age_fetch(const struct age *age, const struct policy_request *request)
+{
+	timeline_fetch(&age->lists[request->class][request->p.rank], request);
 }
 
 static uint64_t due_ns(
@@ -50,7 +56,8 @@ static struct policy_request *first_due(
 
 	for (int class = POLICY_NORMAL; class < POLICY_CLASSES; class ++) {
 		for (int rank = POLICY_NORMAL; rank <= class; rank++) {
-			struct policy_request *head = age->lists[class][rank];
+			struct policy_request *head =
+				timeline_first(&age->lists[class][rank]);
 
 			if (head == NULL)
 				continue;
@@ -88,7 +95,7 @@ uint64_t age_oldest_ns(const struct age *age)
 	for (int class = 0; class < POLICY_CLASSES; class ++) {
 		for (int rank = 0; rank <= class; rank++) {
 			const struct policy_request *head =
-				age->lists[class][rank];
+				timeline_first(&age->lists[class][rank]);
 
 			if (head && (oldest_ns == 0 ||
 					    head->enqueued_ns < oldest_ns))

@@ -10,6 +10,7 @@
 #include "coordinator/policy/names.h"
 #include "coordinator/policy/policy.h"
 #include "coordinator/policy/settings.h"
+#include "coordinator/policy/timeline.h"
 #include "coordinator/policy/user.h"
 #include "coordinator/policy/why.h"
 #include "coordinator/policy/window.h"
@@ -43,8 +44,8 @@ struct policy {
 	struct policy_user *active, *idle; /* idle: most recent first */
 	uint32_t n_active, n_idle;
 
-	struct heap deadlines; /* queued and backing off */
-	struct heap due;       /* backing off, by not_before_ns */
+	struct timeline deadlines; /* queued and backing off */
+	struct heap due;           /* backing off, by not_before_ns */
 	struct age age;
 	struct why_clock why;
 };

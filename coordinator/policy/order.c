@@ -211,6 +211,16 @@ struct policy_request *order_first(const struct policy_lane *lane)
 	return NULL;
 }
 
+void order_fetch(const struct policy_lane *lane)
+{
+	const char *first = (const char *)order_first(lane);
+
+	if (first == NULL)
+		return;
+	for (size_t at = 0; at < sizeof(struct policy_request); at += 64)
+		__builtin_prefetch(first + at);
+}
+
 void order_user_changed(struct policy_user *user)
 {
 	for (struct seat *seat = user->seats; seat; seat = seat->user_next)

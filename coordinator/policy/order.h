@@ -73,6 +73,9 @@ void order_leave(struct policy_request *request);
 /* The lane's first in order; NULL: none may go. */
 struct policy_request *order_first(const struct policy_lane *lane);
 
+/* Fetches what the next decision of this lane will look at first. */
+void order_fetch(const struct policy_lane *lane);
+
 /* The user's cap was changed. */
 void order_user_changed(struct policy_user *user);
 

@@ -28,6 +28,9 @@ int policy_create(
 	policy->jitter = config->seed;
 	policy->hash_key[0] = config->seed ^ UINT64_C(0x5bd1e9955bd1e995);
 	policy->hash_key[1] = ~config->seed;
+	timeline_init(&policy->deadlines,
+		offsetof(struct policy_request, p.deadline_place));
+	age_init(&policy->age);
 	policy->settings = settings_create(config);
 	if (policy->settings == NULL || window_init(&policy->window, 0, 0) != 0)
 		goto free_policy;
@@ -84,7 +87,8 @@ void policy_free(struct policy *policy)
 	lane_free(policy->fallback);
 	free(policy->lanes);
 	names_fini(&policy->lane_names);
-	heap_fini(&policy->deadlines);
+	timeline_fini(&policy->deadlines);
+	age_fini(&policy->age);
 	heap_fini(&policy->due);
 	window_fini(&policy->window);
 	settings_free(policy->settings);
@@ -180,11 +184,10 @@ struct policy_request *policy_expire(
 	struct policy_request *request;
 
 	now_ns = policy_clock(policy, now_ns);
-	*ret_next_ns = heap_first_key(&policy->deadlines);
+	*ret_next_ns = timeline_first_time(&policy->deadlines);
 	if (*ret_next_ns > now_ns || policy->queued == 0)
 		return NULL;
-	request = holder_of(heap_first(&policy->deadlines),
-		struct policy_request, p.deadline_place);
+	request = timeline_first(&policy->deadlines);
 	place_drop(policy, request);
 	return request;
 }

@@ -190,8 +190,7 @@ struct policy_request {
 
 	/* Private to policy/. */
 	struct {
-		struct policy_request *prev, *next;         /* its queue */
-		struct policy_request *age_prev, *age_next; /* its age list */
+		struct policy_request *prev, *next; /* its queue */
 		struct seat *seat;
 		uint64_t arrival;
 		uint64_t reserved_tokens; /* while RUNNING */
@@ -199,8 +198,9 @@ struct policy_request {
 		uint64_t started_ns;
 		uint64_t epoch; /* of the lane's gate at admission */
 		uint64_t day;   /* of the reservation */
-		uint32_t deadline_place, due_place; /* in the heaps */
-		uint32_t retry_cost;                /* the last one paid */
+		/* In the timelines and the heap. */
+		uint32_t deadline_place, age_place, due_place;
+		uint32_t retry_cost; /* the last one paid */
 		uint32_t flags;
 		enum policy_class rank;               /* after ageing */
 		uint32_t waited[POLICY_WAIT_REASONS]; /* why_flip() */
