@@ -194,14 +194,57 @@ static uint64_t most_output(
 	return lane->model->default_max_tokens;
 }
 
-uint64_t lane_reservation(
+static uint64_t reserved_output(
 	const struct policy_lane *lane, const struct policy_request *request)
 {
 	bool with_burndown = lane->model && lane->model->reserve_with_burndown;
 
+	return times(
+		most_output(lane, request), with_burndown ? burndown(lane) : 1);
+}
+
+static enum policy_learned use_of_learned(const struct policy_lane *lane)
+{
+	return lane->model ? lane->model->learned_output : POLICY_LEARN_ORDER;
+}
+
+uint64_t lane_expected(
+	const struct policy_lane *lane, const struct policy_request *request)
+{
+	const struct learn *own = request->p.seat->learned;
+	uint64_t output = reserved_output(lane, request), most;
+	uint32_t learned = own && own->p95 ? own->p95 : lane->learned.p95;
+
+	if (learned != 0 && use_of_learned(lane) != POLICY_LEARN_NOTHING) {
+		most = times(learned, burndown(lane));
+		output = output < most ? output : most;
+	}
+	return at_most(at_most(request->input_tokens) + output);
+}
+
+uint64_t lane_reservation(
+	const struct policy_lane *lane, const struct policy_request *request)
+{
+	if (use_of_learned(lane) == POLICY_LEARN_RESERVE)
+		return lane_expected(lane, request);
 	return at_most(at_most(request->input_tokens) +
-		       times(most_output(lane, request),
-			       with_burndown ? burndown(lane) : 1));
+		       reserved_output(lane, request));
+}
+
+/* Without memory the user has the lane's. */
+void lane_learn(struct policy_lane *lane, const struct policy_request *request,
+	const struct policy_usage *usage)
+{
+	struct seat *seat = request->p.seat;
+
+	if (usage == NULL || usage->output_tokens < 0 ||
+		usage->output_tokens > INT64_C(1) << 53)
+		return;
+	learn_count(&lane->learned, (uint64_t)usage->output_tokens);
+	if (seat->learned == NULL)
+		seat->learned = calloc(1, sizeof(*seat->learned));
+	if (seat->learned != NULL)
+		learn_count(seat->learned, (uint64_t)usage->output_tokens);
 }
 
 uint64_t lane_used(const struct policy_lane *lane,

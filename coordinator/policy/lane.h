@@ -7,6 +7,7 @@
 #define COORDINATOR_POLICY_LANE_H
 
 #include "coordinator/policy/gate.h"
+#include "coordinator/policy/learn.h"
 #include "coordinator/policy/order.h"
 #include "coordinator/policy/policy.h"
 #include "coordinator/policy/tokens.h"
@@ -25,6 +26,7 @@ struct policy_lane {
 	struct window window;
 	struct tokens tokens;
 	struct gate gate;
+	struct learn learned;
 	struct why_clock why;
 	uint32_t max_concurrent, batch_limit; /* 0: none */
 	uint32_t running, running_peak, batch_running;
@@ -48,10 +50,16 @@ void lane_free(struct policy_lane *lane);
 void lane_configure(struct policy_lane *lane, const struct policy_model *model,
 	uint64_t now_ns);
 
-/* What the request reserves in its lane; also its cost before it is settled,
- * then at least 1. */
+/* What the request reserves in its lane. */
 uint64_t lane_reservation(
 	const struct policy_lane *lane, const struct policy_request *request);
+/* What it will cost by what was learned; in the order that is its cost before
+ * it is settled, then at least 1. */
+uint64_t lane_expected(
+	const struct policy_lane *lane, const struct policy_request *request);
+/* It was answered. */
+void lane_learn(struct policy_lane *lane, const struct policy_request *request,
+	const struct policy_usage *usage);
 /* What it used; the reservation where the provider does not say. */
 uint64_t lane_used(const struct policy_lane *lane,
 	const struct policy_request *request, const struct policy_usage *usage);

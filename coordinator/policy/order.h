@@ -31,6 +31,7 @@ struct seat {
 	struct seat *user_prev, *user_next; /* seats of the user */
 	struct seat *team_prev, *team_next; /* seats of the team */
 	uint32_t running;
+	struct learn *learned; /* NULL: nothing yet */
 	struct flow flows[POLICY_CLASSES];
 };
 

@@ -91,11 +91,11 @@ static void count_running(struct policy *policy, struct policy_request *request)
 }
 
 static void run(struct policy *policy, struct policy_request *request,
-	uint64_t tokens, uint64_t now_ns)
+	uint64_t tokens, uint64_t cost, uint64_t now_ns)
 {
 	struct policy_lane *lane = request->lane;
 
-	order_start(request, tokens > 0 ? tokens : 1);
+	order_start(request, cost > 0 ? cost : 1);
 	request->p.reserved_tokens = tokens;
 	gate_pass(&lane->gate, request);
 	request->state = POLICY_RUNNING;
@@ -144,7 +144,7 @@ void place_run(
 	request->p.day = lane->tokens.day;
 	request->p.flags = 0;
 	request->p.started_ns = 0;
-	run(policy, request, tokens, now_ns);
+	run(policy, request, tokens, lane_expected(lane, request), now_ns);
 }
 
 void place_hold(struct policy *policy, struct policy_request *request,
@@ -164,7 +164,7 @@ void place_hold(struct policy *policy, struct policy_request *request,
 	}
 	request->p.flags = POLICY_STARTED;
 	request->p.started_ns = now_ns;
-	run(policy, request, tokens, now_ns);
+	run(policy, request, tokens, tokens, now_ns);
 }
 
 /* Smoothed over about eight requests. */

@@ -218,6 +218,7 @@ void policy_finish(struct policy *policy, struct policy_request *request,
 	case POLICY_DONE:
 		used = lane_used(lane, request, usage);
 		cost = used > 0 ? used : 1;
+		lane_learn(lane, request, usage);
 		lane->done++;
 		request->user_entry->done++;
 		retry_refund(request);
@@ -229,7 +230,7 @@ void policy_finish(struct policy *policy, struct policy_request *request,
 		break;
 	case POLICY_LOST:
 		used = request->p.reserved_tokens;
-		cost = request->p.charged;
+		cost = used > 0 ? used : 1;
 		lane->lost++;
 		break;
 	case POLICY_UNUSED:

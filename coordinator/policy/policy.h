@@ -387,13 +387,17 @@ struct policy_lane_view {
 	uint64_t admitted, done, throttled, lost, retries; /* totals */
 	uint32_t retry_budget_left;
 	bool gate_open;
-	uint64_t gate_opens_ns; /* when the probe may go; 0: open */
+	uint64_t gate_opens_ns;    /* when the probe may go; 0: open */
+	uint32_t learned_output;   /* 95th percentile, tokens; 0: not known */
+	enum policy_reason reason; /* what holds its first; TURN: nothing */
+	uint64_t reason_since_ns;
 };
 
 struct policy_user_view {
 	const char *name, *app;
 	uint32_t running, running_limit, queued, queued_limit;
-	double service, weight; /* tokens charged */
+	double service, weight;  /* tokens charged */
+	uint32_t learned_output; /* in the lane used last; 0: not known */
 	uint64_t admitted, done, refused;
 	uint64_t last_ns; /* its last enqueue, admission or end */
 };

@@ -59,6 +59,7 @@ static void free_seat(struct seat *seat)
 	team->n_seats--;
 	for (int class = 0; class < POLICY_CLASSES; class ++)
 		free(seat->flows[class].hold);
+	free(seat->learned);
 	free(seat);
 	release_team(team);
 }

@@ -50,6 +50,9 @@ void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
 		.retry_budget_left = lane->retry_left,
 		.gate_open = !lane->gate.is_closed,
 		.gate_opens_ns = lane->gate.is_closed ? lane->gate.opens_ns : 0,
+		.learned_output = lane->learned.p95,
+		.reason = why_of_lane(lane)->reason,
+		.reason_since_ns = why_of_lane(lane)->begun_ns,
 	};
 }
 
@@ -74,6 +77,8 @@ void policy_each_lane(const struct policy *policy, uint64_t now_ns,
 
 static struct policy_user_view view_user(const struct policy_user *user)
 {
+	const struct seat *seat = user->seats;
+
 	return (struct policy_user_view){
 		.name = user->name,
 		.app = user->app->name,
@@ -82,6 +87,8 @@ static struct policy_user_view view_user(const struct policy_user *user)
 		.queued = user->queued,
 		.queued_limit = user->max_queued,
 		.service = user->service,
+		.learned_output =
+			seat && seat->learned ? seat->learned->p95 : 0,
 		.weight = user->weight,
 		.admitted = user->admitted,
 		.done = user->done,

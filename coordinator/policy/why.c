@@ -131,6 +131,14 @@ static void flip(const struct policy_request *request, uint64_t now_ns,
 		waited[i] = (uint32_t)(ns[i] >> WHY_UNIT_SHIFT) - waited[i];
 }
 
+const struct why_clock *why_of_lane(const struct policy_lane *lane)
+{
+	const struct why_clock *host = &lane->policy->why;
+
+	return lane->is_ready && host->reason != POLICY_WAIT_TURN ? host
+								  : &lane->why;
+}
+
 void why_flip(struct policy_request *request)
 {
 	flip(request, request->lane->policy->now_ns, request->p.waited);
@@ -166,14 +174,12 @@ void policy_waited(const struct policy *policy,
 		ret_ns[i] = (uint64_t)waited[i] << WHY_UNIT_SHIFT;
 }
 
-static void explain_queued(const struct policy *policy,
+static void explain_queued(
 	const struct policy_request *request, struct policy_why *why)
 {
 	const struct why_hold *flow =
 		request->p.seat->flows[request->p.rank].hold;
-	const struct why_clock *clock = policy->why.reason != POLICY_WAIT_TURN
-						? &policy->why
-						: &request->lane->why;
+	const struct why_clock *clock = why_of_lane(request->lane);
 	bool is_held = flow != NULL && flow->reason != POLICY_WAIT_TURN;
 
 	why->reason = is_held ? flow->reason : clock->reason;
@@ -186,7 +192,7 @@ void policy_explain(const struct policy *policy,
 {
 	*ret_why = (struct policy_why){.until_ns = now_ns};
 	if (request->state == POLICY_QUEUED) {
-		explain_queued(policy, request, ret_why);
+		explain_queued(request, ret_why);
 	} else if (request->state == POLICY_BACKOFF) {
 		ret_why->reason = POLICY_WAIT_BACKOFF;
 		ret_why->until_ns =

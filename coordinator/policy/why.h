@@ -39,6 +39,9 @@ void why_host(struct policy *policy, enum policy_reason reason,
 	uint64_t until_ns, uint64_t now_ns);
 void why_lane(struct policy_lane *lane, enum policy_reason reason,
 	uint64_t until_ns, uint64_t now_ns);
+/* What holds the lane's first now: the host's clock or its own. */
+const struct why_clock *why_of_lane(const struct policy_lane *lane);
+/* The same of a flow. */
 void why_flow(struct seat *seat, enum policy_class class,
 	enum policy_reason reason, uint64_t until_ns);
 
