@@ -10,22 +10,29 @@ static void open_gate(struct gate *gate)
 	gate->probe = NULL;
 }
 
-uint64_t gate_wait(struct gate *gate, uint64_t ok_after_ns, uint64_t now_ns)
+/* When it has; UINT64_MAX while it is still connecting: nobody has judged it. */
+static uint64_t proven_ns(const struct gate *gate, uint64_t ok_after_ns)
 {
-	uint64_t proven_ns;
-
-	if (!gate->is_closed)
-		return 0;
-	if (gate->probe == NULL)
-		return gate->opens_ns <= now_ns ? 0 : gate->opens_ns;
-	/* Still connecting: nobody has judged it yet. */
 	if (!(gate->probe->p.flags & POLICY_STARTED))
 		return UINT64_MAX;
-	proven_ns = gate->probe->p.started_ns + ok_after_ns;
-	if (proven_ns > now_ns)
-		return proven_ns;
-	open_gate(gate);
-	return 0;
+	return gate->probe->p.started_ns + ok_after_ns;
+}
+
+void gate_look(struct gate *gate, uint64_t ok_after_ns, uint64_t now_ns)
+{
+	if (gate->is_closed && gate->probe != NULL &&
+		proven_ns(gate, ok_after_ns) <= now_ns)
+		open_gate(gate);
+}
+
+uint64_t gate_wait(struct gate *gate, uint64_t ok_after_ns, uint64_t now_ns)
+{
+	gate_look(gate, ok_after_ns, now_ns);
+	if (!gate->is_closed)
+		return 0;
+	if (gate->probe != NULL)
+		return proven_ns(gate, ok_after_ns);
+	return gate->opens_ns <= now_ns ? 0 : gate->opens_ns;
 }
 
 void gate_pass(struct gate *gate, struct policy_request *request)

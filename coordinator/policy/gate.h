@@ -28,9 +28,12 @@ struct gate {
 	const struct policy_request *probe; /* running; NULL: none */
 };
 
-/* When a request may pass: 0 now, else the time; UINT64_MAX: not before the
- * probe says something.  Opens the gate when the probe has lasted long enough.
+/* Opens the gate when the probe has lasted long enough.  That is a matter of
+ * time alone: to be called before anything else is asked of it or told to it.
  */
+void gate_look(struct gate *gate, uint64_t ok_after_ns, uint64_t now_ns);
+/* When a request may pass: 0 now, else the time; UINT64_MAX: not before the
+ * probe says something. */
 uint64_t gate_wait(struct gate *gate, uint64_t ok_after_ns, uint64_t now_ns);
 /* The request is admitted; it is the probe if the gate is closed. */
 void gate_pass(struct gate *gate, struct policy_request *request);

@@ -214,6 +214,8 @@ void policy_finish(struct policy *policy, struct policy_request *request,
 
 	assert(request->state == POLICY_RUNNING);
 	now_ns = policy_clock(policy, now_ns);
+	gate_look(&lane->gate, policy->settings->config.probe_ok_after_ns,
+		now_ns);
 	switch (outcome) {
 	case POLICY_DONE:
 		used = lane_used(lane, request, usage);
@@ -249,7 +251,8 @@ void policy_remove(struct policy *policy, struct policy_request *request)
 void policy_close_lane(
 	struct policy *policy, struct policy_lane *lane, uint64_t until_ns)
 {
-	(void)policy;
+	gate_look(&lane->gate, policy->settings->config.probe_ok_after_ns,
+		policy->now_ns);
 	gate_close(&lane->gate, until_ns);
 	lane->gate.is_day = true;
 }

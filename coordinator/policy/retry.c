@@ -96,6 +96,8 @@ bool policy_retry(struct policy *policy, struct policy_request *request,
 
 	assert(request->state == POLICY_RUNNING);
 	now_ns = policy_clock(policy, now_ns);
+	gate_look(&lane->gate, policy->settings->config.probe_ok_after_ns,
+		now_ns);
 	if (failure == POLICY_FAIL_THROTTLE) {
 		delay_ns = retry_throttled(policy, request, hint_ns, now_ns);
 	} else {

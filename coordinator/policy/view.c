@@ -26,6 +26,10 @@ void policy_view_host(const struct policy *policy, uint64_t now_ns,
 void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
 	struct policy_lane_view *ret_view)
 {
+	struct gate gate = lane->gate;
+
+	gate_look(&gate, lane->policy->settings->config.probe_ok_after_ns,
+		now_ns);
 	*ret_view = (struct policy_lane_view){
 		.name = lane->name,
 		.pattern = lane->model ? lane->model->pattern : "",
@@ -48,8 +52,8 @@ void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
 		.lost = lane->lost,
 		.retries = lane->retries,
 		.retry_budget_left = lane->retry_left,
-		.gate_open = !lane->gate.is_closed,
-		.gate_opens_ns = lane->gate.is_closed ? lane->gate.opens_ns : 0,
+		.gate_open = !gate.is_closed,
+		.gate_opens_ns = gate.is_closed ? gate.opens_ns : 0,
 		.learned_output = lane->learned.p95,
 		.reason = why_of_lane(lane)->reason,
 		.reason_since_ns = why_of_lane(lane)->begun_ns,
