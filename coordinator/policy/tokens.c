@@ -18,6 +18,16 @@ static uint64_t refill_ns(const struct tokens *tokens, uint64_t amount)
 	return ns > UINT64_MAX / 4 ? UINT64_MAX / 4 : (uint64_t)ns;
 }
 
+/* A full bucket holds no part of a token beside. */
+static void add(struct tokens *tokens, int64_t amount)
+{
+	tokens->level += amount;
+	if (tokens->level < (int64_t)tokens->limit)
+		return;
+	tokens->level = (int64_t)tokens->limit;
+	tokens->part = 0;
+}
+
 static void refill(struct tokens *tokens, uint64_t now_ns)
 {
 	wide parts, gain;
@@ -27,13 +37,9 @@ static void refill(struct tokens *tokens, uint64_t now_ns)
 	parts = (wide)(now_ns - tokens->stamp_ns) * tokens->limit +
 		tokens->part;
 	gain = parts / tokens->minute_ns;
-	tokens->level += (int64_t)(gain < MOST ? gain : MOST);
 	tokens->part = (uint64_t)(parts % tokens->minute_ns);
 	tokens->stamp_ns = now_ns;
-	if (tokens->level >= (int64_t)tokens->limit) {
-		tokens->level = (int64_t)tokens->limit;
-		tokens->part = 0;
-	}
+	add(tokens, (int64_t)(gain < MOST ? gain : MOST));
 }
 
 static void turn_day(struct tokens *tokens, uint64_t now_ns)
@@ -53,15 +59,14 @@ void tokens_set(struct tokens *tokens, uint64_t limit, uint64_t day_limit,
 		limit = MOST;
 	refill(tokens, now_ns);
 	turn_day(tokens, now_ns);
-	if (minute_ns != tokens->minute_ns)
+	if (minute_ns != tokens->minute_ns || tokens->limit == 0)
 		tokens->part = 0;
 	if (tokens->limit == 0) {
 		tokens->level = (int64_t)limit - (int64_t)tokens->reserved;
 		tokens->stamp_ns = now_ns;
 	}
-	if (tokens->level > (int64_t)limit)
-		tokens->level = (int64_t)limit;
 	tokens->limit = limit;
+	add(tokens, 0);
 	tokens->day_limit = day_limit;
 	tokens->minute_ns = minute_ns;
 }
@@ -125,9 +130,7 @@ void tokens_settle(struct tokens *tokens, uint64_t amount, uint64_t used,
 	if (tokens->limit == 0)
 		return;
 	refill(tokens, now_ns);
-	tokens->level += back;
-	if (tokens->level > (int64_t)tokens->limit)
-		tokens->level = (int64_t)tokens->limit;
+	add(tokens, back);
 }
 
 void tokens_restore(struct tokens *tokens, int64_t level, int64_t day_used,
