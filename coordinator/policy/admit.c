@@ -131,6 +131,7 @@ static struct policy_request *pick(
 /* The lane has had its turn. */
 static void rotate(struct policy *policy, struct policy_lane *lane)
 {
+	lane->served = ++policy->turns;
 	if (!lane->is_ready || lane->next == NULL)
 		return;
 	DL_DELETE(policy->ready, lane);

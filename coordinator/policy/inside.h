@@ -40,6 +40,7 @@ struct policy {
 	size_t n_lanes, lanes_room;
 	struct policy_lane *fallback; /* the default lane */
 	struct policy_lane *ready; /* somebody in order; least recent first */
+	uint64_t turns;
 
 	struct policy_user *active, *idle; /* idle: most recent first */
 	uint32_t n_active, n_idle;

@@ -18,6 +18,7 @@ struct policy_lane *lane_create(struct policy *policy, const char *name,
 		return NULL;
 	memcpy(lane->name, name, size);
 	lane->policy = policy;
+	lane->served = ++policy->turns;
 	if (window_init(&lane->window, 0, 0) != 0) {
 		free(lane);
 		return NULL;

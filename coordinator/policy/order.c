@@ -33,7 +33,13 @@ static struct tier *first_tier(const struct rank *rank)
 	return place ? holder_of(place, struct tier, place) : NULL;
 }
 
-/* policy->ready: the lanes in which somebody is in order. */
+static int by_turn(const struct policy_lane *a, const struct policy_lane *b)
+{
+	return a->served < b->served ? -1 : 1;
+}
+
+/* policy->ready: the lanes in which somebody is in order; as few as there are
+ * lanes.  One that comes back has its old turn. */
 static void refresh_ready(struct policy_lane *lane)
 {
 	bool is_ready = false;
@@ -45,7 +51,7 @@ static void refresh_ready(struct policy_lane *lane)
 	lane->is_ready = is_ready;
 	why_lane(lane, POLICY_WAIT_TURN, 0, lane->policy->now_ns);
 	if (is_ready)
-		DL_APPEND(lane->policy->ready, lane);
+		DL_INSERT_INORDER(lane->policy->ready, lane, by_turn);
 	else
 		DL_DELETE(lane->policy->ready, lane);
 }
