@@ -103,7 +103,7 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -c $< -o $@
 
-$(call objs,$(wildcard tests/*/*.c tests/fault/*/*.c bench/*.c)): EXTRA_CFLAGS := $(TEST_WARN)
+$(call objs,$(wildcard tests/*/*.c tests/*/*/*.c bench/*.c)): EXTRA_CFLAGS := $(TEST_WARN)
 
 $(RGOVD): $(BUILD)/obj/coordinator/main.o $(COORD_OBJS) $(SHM_OBJS)
 	$(call say,LINK,$@)
@@ -141,6 +141,10 @@ $(UNIT_BINS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o \
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) $(sort $^) -o $@ $(COORD_LIBS) -lcunit
+
+# The policy beside its reference.
+$(BUILD)/tests/unit/policy_properties: \
+	$(call objs,$(wildcard tests/unit/policy/*.c))
 
 # Both ends of the channel in one process get the same mapping of a file.
 $(BUILD)/tests/unit/one_mapping_test: LDFLAGS += -Wl,--wrap=mmap,--wrap=munmap

@@ -1,0 +1,702 @@
+/* One step after the other, on both; after each everything is compared. */
+#include "tests/unit/policy/play.h"
+
+#include "tests/unit/policy/book.h"
+#include "tests/unit/policy/reference.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct views {
+	struct policy_host_view host;
+	struct policy_lane_view lanes[REF_LANES];
+	struct policy_user_view users[REF_USERS];
+	char names[REF_LANES][64]; /* of the lanes, which may go */
+	int n_lanes, n_users;
+};
+
+struct world {
+	const struct script *script;
+	bool is_told;
+	struct play_result result;
+
+	struct script_blocks blocks;
+	struct policy_config config;
+	struct policy *real;
+	struct ref ref;
+	struct policy_request requests[REF_REQUESTS];
+	uint64_t now_ns, next_ns;
+	bool is_foretold; /* next_ns is known, and nothing happened since */
+	bool is_begun;    /* nothing can be restored any more */
+	bool is_plain;    /* limits never changed, nothing restored */
+
+	struct book book;
+	int run_of[REF_REQUESTS]; /* where it stands in there */
+};
+
+__attribute__((format(printf, 2, 3))) static void fault(
+	struct world *world, const char *format, ...)
+{
+	va_list args;
+
+	if (world->result.fault[0] != '\0')
+		return;
+	va_start(args, format);
+	(void)vsnprintf(
+		world->result.fault, sizeof(world->result.fault), format, args);
+	va_end(args);
+}
+
+__attribute__((format(printf, 2, 3))) static void tell(
+	const struct world *world, const char *format, ...)
+{
+	va_list args;
+
+	if (!world->is_told)
+		return;
+	printf("#   %8.6f s  ", (double)world->now_ns / 1e9);
+	va_start(args, format);
+	(void)vprintf(format, args);
+	va_end(args);
+	printf("\n");
+}
+
+#define SAME(world, what, real, ref)                                           \
+	do {                                                                   \
+		if ((real) != (ref))                                           \
+			fault(world, "%s: %s is %lld, by the reference %lld",  \
+				what, #real, (long long)(real),                \
+				(long long)(ref));                             \
+	} while (0)
+
+static void note(struct world *world, uint64_t word)
+{
+	world->result.trace =
+		(world->result.trace ^ word) * UINT64_C(0x100000001b3);
+}
+
+/* ------------------------------------------------------------ comparing */
+
+static bool see_lane(const struct policy_lane_view *view, void *arg)
+{
+	struct views *views = arg;
+
+	(void)strcpy(views->names[views->n_lanes], view->name);
+	views->lanes[views->n_lanes++] = *view;
+	return views->n_lanes < REF_LANES;
+}
+
+static bool see_user(const struct policy_user_view *view, void *arg)
+{
+	struct views *views = arg;
+
+	views->users[views->n_users++] = *view;
+	return views->n_users < REF_USERS;
+}
+
+static void look(const struct world *world, struct views *ret_views)
+{
+	memset(ret_views, 0, sizeof(*ret_views));
+	policy_view_host(world->real, world->now_ns, &ret_views->host);
+	policy_each_lane(world->real, world->now_ns, see_lane, ret_views);
+	policy_each_user(world->real, world->now_ns, see_user, ret_views);
+}
+
+static int find_ref_lane(const struct ref *ref, const char *name)
+{
+	for (int i = 0; i < REF_LANES; i++)
+		if (strcmp(ref->lanes[i].name, name) == 0)
+			return i;
+	return REF_NOBODY;
+}
+
+static int find_ref_user(
+	const struct ref *ref, const char *app, const char *name)
+{
+	for (int i = 0; i < REF_USERS; i++)
+		if (strcmp(ref->users[i].name, name) == 0 &&
+			strcmp(ref->apps[ref->users[i].app], app) == 0)
+			return i;
+	return REF_NOBODY;
+}
+
+static void compare_lane(struct world *world, const struct policy_lane_view *v)
+{
+	struct ref *ref = &world->ref;
+	int id = find_ref_lane(ref, v->name);
+	const struct ref_lane *lane = &ref->lanes[id < 0 ? 0 : id];
+	const struct ref_bucket *bucket = &lane->scope.bucket;
+
+	if (id == REF_NOBODY) {
+		fault(world, "a lane %s of which the reference knows nothing",
+			v->name);
+		return;
+	}
+	SAME(world, v->name, v->running,
+		ref_count(ref, POLICY_RUNNING, id, REF_NOBODY));
+	SAME(world, v->name, v->queued,
+		ref_count(ref, POLICY_QUEUED, id, REF_NOBODY));
+	SAME(world, v->name, v->backing_off,
+		ref_count(ref, POLICY_BACKOFF, id, REF_NOBODY));
+	if (world->now_ns >= lane->scope.full_until_ns)
+		SAME(world, v->name, v->starts,
+			ref_count_starts(ref, id, REF_NOBODY));
+	SAME(world, v->name, v->tokens_available,
+		ref_bucket_level(ref, bucket));
+	SAME(world, v->name, v->tokens_reserved,
+		ref_count_reserved(ref, id, REF_NOBODY));
+	SAME(world, v->name, v->tokens_used_today,
+		ref_bucket_used_today(ref, bucket));
+	SAME(world, v->name, v->admitted, lane->admitted);
+	SAME(world, v->name, v->done, lane->done);
+	SAME(world, v->name, v->throttled, lane->throttled);
+	SAME(world, v->name, v->lost, lane->lost);
+	SAME(world, v->name, v->retries, lane->retries);
+	SAME(world, v->name, v->retry_budget_left, lane->retry_left);
+	SAME(world, v->name, v->gate_open, !lane->gate.is_closed);
+	SAME(world, v->name, v->gate_opens_ns,
+		lane->gate.is_closed ? lane->gate.opens_ns : 0);
+}
+
+static void compare_user(struct world *world, const struct policy_user_view *v)
+{
+	struct ref *ref = &world->ref;
+	int id = find_ref_user(ref, v->app, v->name);
+	const struct ref_user *user = &ref->users[id < 0 ? 0 : id];
+
+	if (id == REF_NOBODY) {
+		fault(world, "a user %s of which the reference knows nothing",
+			v->name);
+		return;
+	}
+	SAME(world, v->name, v->running,
+		ref_count(ref, POLICY_RUNNING, REF_NOBODY, id));
+	SAME(world, v->name, v->queued,
+		ref_count(ref, POLICY_QUEUED, REF_NOBODY, id) +
+			ref_count(ref, POLICY_BACKOFF, REF_NOBODY, id));
+	SAME(world, v->name, v->admitted, user->admitted);
+	SAME(world, v->name, v->done, user->done);
+	SAME(world, v->name, v->refused, user->refused);
+	if (v->service != user->service)
+		fault(world, "%s: service %g, by the reference %g", v->name,
+			v->service, user->service);
+}
+
+static void compare_requests(struct world *world)
+{
+	for (int i = 0; i < REF_REQUESTS; i++) {
+		const struct policy_request *real = &world->requests[i];
+		const struct ref_request *ref = &world->ref.requests[i];
+
+		SAME(world, "a request", real->state, ref->state);
+		if (real->state != POLICY_NEW)
+			SAME(world, "a request", real->attempts, ref->attempts);
+		if (real->state == POLICY_RUNNING)
+			SAME(world, "a request", policy_reserved(real),
+				ref->reserved);
+	}
+}
+
+static void compare(struct world *world)
+{
+	struct ref *ref = &world->ref;
+	struct views views;
+	uint32_t users = 0;
+
+	ref_clock(ref, world->now_ns);
+	look(world, &views);
+	for (int i = 0; i < views.n_lanes; i++)
+		compare_lane(world, &views.lanes[i]);
+	for (int i = 0; i < views.n_users; i++)
+		compare_user(world, &views.users[i]);
+	compare_requests(world);
+	for (int i = 0; i < REF_USERS; i++)
+		users += ref_is_active(ref, i);
+	SAME(world, "host", views.host.users, users);
+	SAME(world, "host", views.host.running,
+		ref_count(ref, POLICY_RUNNING, REF_NOBODY, REF_NOBODY));
+	SAME(world, "host", views.host.queued,
+		ref_count(ref, POLICY_QUEUED, REF_NOBODY, REF_NOBODY) +
+			ref_count(ref, POLICY_BACKOFF, REF_NOBODY, REF_NOBODY));
+	if (world->now_ns >= ref->full_until_ns)
+		SAME(world, "host", views.host.starts,
+			ref_count_starts(ref, REF_NOBODY, REF_NOBODY));
+}
+
+#define EQUAL(field) a->field == b->field
+
+static bool is_same_host(
+	const struct policy_host_view *a, const struct policy_host_view *b)
+{
+	return EQUAL(running) && EQUAL(queued) && EQUAL(starts) &&
+	       EQUAL(users) && EQUAL(oldest_enqueued_ns);
+}
+
+static bool is_same_lane(
+	const struct policy_lane_view *a, const struct policy_lane_view *b)
+{
+	return EQUAL(running) && EQUAL(queued) && EQUAL(backing_off) &&
+	       EQUAL(starts) && EQUAL(tokens_available) &&
+	       EQUAL(tokens_reserved) && EQUAL(tokens_used_today) &&
+	       EQUAL(admitted) && EQUAL(done) && EQUAL(throttled) &&
+	       EQUAL(lost) && EQUAL(retries) && EQUAL(retry_budget_left) &&
+	       EQUAL(gate_open) && EQUAL(gate_opens_ns);
+}
+
+static bool is_same_user(
+	const struct policy_user_view *a, const struct policy_user_view *b)
+{
+	return EQUAL(running) && EQUAL(queued) && EQUAL(service) &&
+	       EQUAL(admitted) && EQUAL(done);
+}
+
+/* Nothing that anybody can look at is different; but for lanes and users that
+ * were made, or lanes that were given up, on the way. */
+static void expect_unchanged(struct world *world, const struct views *before)
+{
+	struct views after;
+
+	look(world, &after);
+	if (!is_same_host(&before->host, &after.host))
+		fault(world, "a refusal changed the host's counts");
+	for (int i = 0; i < before->n_lanes; i++)
+		for (int j = 0; j < after.n_lanes; j++)
+			if (strcmp(before->names[i], after.names[j]) == 0 &&
+				!is_same_lane(
+					&before->lanes[i], &after.lanes[j]))
+				fault(world, "a refusal changed the lane %s",
+					after.lanes[j].name);
+	for (int i = 0; i < before->n_users; i++)
+		for (int j = 0; j < after.n_users; j++)
+			if (before->users[i].name == after.users[j].name &&
+				!is_same_user(
+					&before->users[i], &after.users[j]))
+				fault(world, "a refusal changed the user %s",
+					after.users[j].name);
+}
+
+/* ------------------------------------------------------------ the book */
+
+static void write_down_start(struct world *world, int id)
+{
+	if (!world->ref.requests[id].is_started)
+		world->book.starts[world->book.n_starts++] =
+			book_entry(&world->requests[id], world->now_ns);
+}
+
+static void write_down_run(struct world *world, int id)
+{
+	struct book_entry *run = &world->book.runs[world->book.n_runs];
+
+	*run = book_entry(&world->requests[id], world->now_ns);
+	run->tokens = policy_reserved(&world->requests[id]);
+	world->run_of[id] = world->book.n_runs++;
+}
+
+static void write_down_end(struct world *world, int id, uint64_t used)
+{
+	struct book_entry *run = &world->book.runs[world->run_of[id]];
+
+	run->end_ns = world->now_ns;
+	run->back = used < run->tokens ? run->tokens - used : 0;
+}
+
+/* ------------------------------------------------------------ the steps */
+
+static void start(struct world *world, int id)
+{
+	write_down_start(world, id);
+	policy_started(world->real, &world->requests[id], world->now_ns);
+	ref_started(&world->ref, id, world->now_ns);
+	tell(world, "request %d is sent", id);
+}
+
+static int id_of(
+	const struct world *world, const struct policy_request *request)
+{
+	return request == NULL ? REF_NOBODY : (int)(request - world->requests);
+}
+
+static uint64_t expire_all(struct world *world)
+{
+	uint64_t deadline_ns;
+	int real, ref;
+
+	do {
+		real = id_of(world, policy_expire(world->real, world->now_ns,
+					    &deadline_ns));
+		ref = ref_expire(&world->ref, world->now_ns);
+		SAME(world, "who expires", real, ref);
+		note(world, (uint64_t)real + 1000);
+		if (real != REF_NOBODY)
+			tell(world, "request %d expires", real);
+	} while (real != REF_NOBODY && real == ref);
+	return deadline_ns;
+}
+
+static void admit_all(struct world *world, bool starts)
+{
+	int real, ref;
+
+	do {
+		real = id_of(world, policy_admit(world->real, world->now_ns,
+					    &world->next_ns));
+		ref = ref_admit(&world->ref, world->now_ns);
+		SAME(world, "who starts", real, ref);
+		note(world, (uint64_t)real + 2000);
+		if (real == REF_NOBODY || real != ref)
+			break;
+		world->result.decided++;
+		tell(world, "request %d starts", real);
+		write_down_run(world, real);
+		if (world->requests[real].is_permit || starts)
+			start(world, real);
+	} while (true);
+	note(world, world->next_ns);
+	if (world->next_ns <= world->now_ns)
+		fault(world, "nobody may start, and it is to be asked at once");
+}
+
+static void ask(struct world *world, const struct script_step *step)
+{
+	struct views before;
+	uint64_t deadline_ns = expire_all(world);
+
+	admit_all(world, step->c % 2);
+	if (step->c % 8 == 0) {
+		uint64_t next_ns;
+
+		look(world, &before);
+		(void)policy_admit(world->real, world->now_ns, &next_ns);
+		expect_unchanged(world, &before);
+	}
+	if (deadline_ns < world->next_ns)
+		world->next_ns = deadline_ns;
+}
+
+/* Which of those in this state; REF_NOBODY: none is. */
+static int choose(
+	const struct world *world, enum policy_state state, uint32_t which)
+{
+	uint32_t n = ref_count(&world->ref, state, REF_NOBODY, REF_NOBODY);
+
+	if (n == 0)
+		return REF_NOBODY;
+	which %= n;
+	for (int i = 0; i < REF_REQUESTS; i++)
+		if (world->ref.requests[i].state == state && which-- == 0)
+			return i;
+	return REF_NOBODY;
+}
+
+static struct policy_request draw_request(
+	const struct world *world, const struct script_step *step)
+{
+	return (struct policy_request){
+		.model_id = script_models[step->how % SCRIPT_MODELS],
+		.user = script_users[step->a % SCRIPT_USERS],
+		.app = script_apps[step->a / SCRIPT_USERS % SCRIPT_APPS],
+		.class = step->b % POLICY_CLASSES,
+		.input_tokens = step->b / 8 % 100,
+		.output_tokens = step->c % 4 ? step->c / 4 % 150 : 0,
+		.deadline_ns = world->now_ns + step->a / 16 % 5000 * MS,
+		.is_permit = step->how % 7 == 0,
+	};
+}
+
+static void submit(struct world *world, const struct script_step *step)
+{
+	int id = choose(world, POLICY_NEW, 0);
+	struct policy_request *request = &world->requests[id < 0 ? 0 : id];
+	enum policy_refusal real, ref;
+	struct views before;
+	uint64_t retry_after_ns;
+
+	if (id == REF_NOBODY)
+		return;
+	*request = draw_request(world, step);
+	look(world, &before);
+	ref = ref_enqueue(&world->ref, id, request, world->now_ns);
+	real = policy_enqueue(
+		world->real, request, world->now_ns, &retry_after_ns);
+	SAME(world, "a refusal", real, ref);
+	note(world, real);
+	if (real != POLICY_ACCEPTED)
+		expect_unchanged(world, &before);
+	tell(world, "request %d of %s/%s for %s, class %d, %llu + %llu: %s", id,
+		request->app, request->user, request->model_id, request->class,
+		(unsigned long long)request->input_tokens,
+		(unsigned long long)request->output_tokens,
+		policy_refusal_text(real));
+}
+
+/* Sometimes nothing, sometimes absurd. */
+static int64_t draw_tokens(uint32_t word)
+{
+	if (word % 16 == 0)
+		return -1;
+	return word / 64 % 200;
+}
+
+static void finish(struct world *world, const struct script_step *step)
+{
+	int id = choose(world, POLICY_RUNNING, step->which);
+	enum policy_outcome outcome = step->how % 4;
+	struct policy_usage usage = {draw_tokens(step->a), step->b / 64 % 200,
+		-1, draw_tokens(step->c)};
+	const struct ref_request *r = &world->ref.requests[id];
+	uint64_t used = 0;
+
+	if (id == REF_NOBODY)
+		return;
+	if (outcome == POLICY_DONE) {
+		start(world, id);
+		used = ref_used(&world->ref, r, &usage);
+	} else if (outcome == POLICY_LOST) {
+		used = r->reserved;
+	}
+	write_down_end(world, id, used);
+	policy_finish(world->real, &world->requests[id], outcome, &usage,
+		world->now_ns);
+	ref_finish(&world->ref, id, outcome, &usage, world->now_ns);
+	tell(world, "request %d ends, outcome %d, %lld + %lld", id, outcome,
+		(long long)usage.input_tokens, (long long)usage.output_tokens);
+}
+
+static void fail(struct world *world, const struct script_step *step)
+{
+	int id = choose(world, POLICY_RUNNING, step->which);
+	enum policy_failure failure = step->how % 3;
+	uint64_t hint_ns = step->a % 4 ? 0 : step->b % 500 * MS;
+	const struct ref_request *r = &world->ref.requests[id];
+	bool real, ref, is_lost;
+
+	if (id == REF_NOBODY)
+		return;
+	is_lost = failure == POLICY_FAIL_LOST && r->is_started;
+	real = policy_retry(world->real, &world->requests[id], failure, hint_ns,
+		world->now_ns);
+	if (real)
+		write_down_end(world, id, is_lost ? r->reserved : 0);
+	ref = ref_retry(&world->ref, id, failure, hint_ns, world->now_ns);
+	SAME(world, "a retry", real, ref);
+	note(world, real);
+	tell(world, "request %d fails, kind %d: %s", id, failure,
+		real ? "is tried again" : "is not");
+}
+
+static void give_up(struct world *world, const struct script_step *step)
+{
+	int id = choose(world, step->how % 3 ? POLICY_QUEUED : POLICY_BACKOFF,
+		step->which);
+
+	if (id == REF_NOBODY)
+		return;
+	policy_remove(world->real, &world->requests[id]);
+	ref_remove(&world->ref, id);
+	tell(world, "request %d is cancelled", id);
+}
+
+/* Nobody may go before it was foretold: the reference in a second world. */
+static void expect_nobody_before(struct world *world, uint64_t then_ns)
+{
+	static struct ref second;
+
+	if (!world->is_foretold || then_ns <= world->now_ns ||
+		then_ns >= world->next_ns)
+		return;
+	second = world->ref;
+	if (ref_expire(&second, then_ns) != REF_NOBODY)
+		return;
+	if (ref_admit(&second, then_ns) != REF_NOBODY)
+		fault(world,
+			"foretold for %.9f s, one may start at %.9f already",
+			(double)world->next_ns / 1e9, (double)then_ns / 1e9);
+}
+
+static void pass(struct world *world, const struct script_step *step)
+{
+	uint64_t step_ns = (1 + step->b % 300) * MS;
+
+	expect_nobody_before(world, world->next_ns - 1);
+	expect_nobody_before(world, world->now_ns + step_ns);
+	if (world->next_ns != UINT64_MAX && step->how % 4 == 0)
+		world->now_ns = world->next_ns;
+	else if (step->how % 100 == 1)
+		world->now_ns += 86400 * S;
+	else
+		world->now_ns += step_ns;
+	tell(world, "time goes on");
+}
+
+static void reload(struct world *world, const struct script_step *step)
+{
+	struct script_settings settings =
+		world->script->settings[1 + step->how % 2];
+
+	/* A longer window would ask for starts that are forgotten. */
+	settings.guard_ms = world->script->settings[0].guard_ms;
+	world->is_plain = false;
+	world->config =
+		script_config(&settings, world->script->seed, &world->blocks);
+	if (policy_reconfigure(world->real, &world->config) != 0)
+		fault(world, "no memory");
+	ref_reconfigure(&world->ref, &world->config);
+	tell(world, "the settings %u are loaded", 1 + step->how % 2);
+}
+
+static void close_lane(struct world *world, const struct script_step *step)
+{
+	int id = choose(world, POLICY_RUNNING, step->which);
+	uint64_t until_ns = world->now_ns + step->a % 3000 * MS;
+
+	if (id == REF_NOBODY)
+		return;
+	policy_close_lane(world->real, world->requests[id].lane, until_ns);
+	ref_close_lane(&world->ref, world->ref.requests[id].lane, until_ns);
+	tell(world, "the lane of request %d is closed for the day", id);
+}
+
+static void restore_held(struct world *world, const struct script_step *step)
+{
+	int id = choose(world, POLICY_NEW, 0);
+	struct policy_request *request = &world->requests[id];
+	int64_t reserved = step->b % 2 ? (int64_t)(step->b % 300) : -1;
+	uint64_t at_ns = world->now_ns - step->c % 1000 * MS;
+
+	*request = draw_request(world, step);
+	ref_restore_held(
+		&world->ref, id, request, reserved, at_ns, world->now_ns);
+	if (policy_restore_held(
+		    world->real, request, reserved, at_ns, world->now_ns) != 0)
+		fault(world, "no memory");
+	write_down_run(world, id);
+	tell(world, "request %d was running", id);
+}
+
+/* What a restarted rgovd finds on the board, before anything else. */
+static void restore(struct world *world, const struct script_step *step)
+{
+	const char *model = script_models[step->a % SCRIPT_MODELS];
+	uint64_t at_ns = world->now_ns - step->c % 1200 * MS;
+
+	if (world->is_begun)
+		return;
+	world->is_plain = false;
+	if (step->how % 4 == 0) {
+		policy_restore_full(world->real, at_ns, world->now_ns);
+		ref_restore_full(&world->ref, at_ns, world->now_ns);
+	} else if (step->how % 4 == 1) {
+		(void)policy_restore_start(
+			world->real, model, at_ns, world->now_ns);
+		ref_restore_start(&world->ref, model, at_ns, world->now_ns);
+	} else if (step->how % 4 == 2) {
+		int64_t level = step->b % 1000 - 300;
+
+		(void)policy_restore_tokens(world->real, model, level,
+			step->b % 500, at_ns, world->now_ns);
+		ref_restore_tokens(&world->ref, model, level, step->b % 500,
+			at_ns, world->now_ns);
+	} else {
+		restore_held(world, step);
+	}
+}
+
+static void do_step(struct world *world, const struct script_step *step)
+{
+	static void (*const acts[])(
+		struct world *, const struct script_step *) = {
+		[SCRIPT_SUBMIT] = submit,
+		[SCRIPT_FINISH] = finish,
+		[SCRIPT_FAIL] = fail,
+		[SCRIPT_REMOVE] = give_up,
+		[SCRIPT_PASS] = pass,
+		[SCRIPT_RELOAD] = reload,
+		[SCRIPT_CLOSE] = close_lane,
+		[SCRIPT_RESTORE] = restore,
+	};
+	int id;
+
+	if (step->kind != SCRIPT_START) {
+		acts[step->kind](world, step);
+	} else {
+		id = choose(world, POLICY_RUNNING, step->which);
+		if (id != REF_NOBODY)
+			start(world, id);
+	}
+	world->is_begun |= step->kind != SCRIPT_RESTORE;
+	compare(world);
+	world->is_foretold = step->asks || step->kind == SCRIPT_PASS;
+	if (world->is_foretold) {
+		ask(world, step);
+		compare(world);
+	}
+}
+
+/* ------------------------------------------------------------ the end */
+
+/* Both drop what they have. */
+static void leave(struct world *world)
+{
+	for (int i = 0; i < REF_REQUESTS; i++) {
+		if (world->requests[i].state == POLICY_RUNNING) {
+			policy_finish(world->real, &world->requests[i],
+				POLICY_UNUSED, NULL, world->now_ns);
+			ref_finish(&world->ref, i, POLICY_UNUSED, NULL,
+				world->now_ns);
+		} else if (world->requests[i].state != POLICY_NEW) {
+			policy_remove(world->real, &world->requests[i]);
+			ref_remove(&world->ref, i);
+		}
+	}
+}
+
+static void judge(struct world *world)
+{
+	const char *above = NULL;
+	struct views views;
+
+	compare(world);
+	look(world, &views);
+	if (views.host.running + views.host.queued + views.host.users != 0 ||
+		views.host.oldest_enqueued_ns != 0)
+		fault(world, "something is left at quiet");
+	for (int i = 0; i < views.n_lanes; i++)
+		if (views.lanes[i].tokens_reserved != 0)
+			fault(world, "%s: reservations are left at quiet",
+				views.lanes[i].name);
+	if (world->is_plain)
+		above = book_judge(&world->book, &world->config,
+			&world->script->settings[0]);
+	if (above != NULL)
+		fault(world, "%s", above);
+}
+
+struct play_result play(const struct script *script, bool is_told)
+{
+	static struct world world;
+
+	memset(&world, 0, sizeof(world));
+	world.script = script;
+	world.is_told = is_told;
+	world.is_plain = true;
+	world.now_ns = 86400 * S - script->seed % 64 * 100 * MS;
+	world.next_ns = world.now_ns;
+	world.config = script_config(
+		&script->settings[0], script->seed, &world.blocks);
+	if (policy_create(&world.config, &world.real) != 0) {
+		fault(&world, "no memory");
+		return world.result;
+	}
+	ref_create(&world.ref, &world.config);
+	for (int i = 0; i < script->n_steps && !world.result.fault[0]; i++)
+		do_step(&world, &script->steps[i]);
+	leave(&world);
+	if (world.result.fault[0] == '\0')
+		judge(&world);
+	if (world.result.fault[0] != '\0')
+		tell(&world, "%s", world.result.fault);
+	policy_free(world.real);
+	return world.result;
+}
