@@ -414,6 +414,8 @@ void policy_view_host(const struct policy *policy, uint64_t now_ns,
 	struct policy_host_view *ret_view);
 void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
 	struct policy_lane_view *ret_view);
+void policy_view_user(
+	const struct policy_user *user, struct policy_user_view *ret_view);
 /* Calls see() for each until it returns false; views live during the call. */
 void policy_each_lane(const struct policy *policy, uint64_t now_ns,
 	bool (*see)(const struct policy_lane_view *view, void *arg), void *arg);

@@ -79,11 +79,12 @@ void policy_each_lane(const struct policy *policy, uint64_t now_ns,
 			return;
 }
 
-static struct policy_user_view view_user(const struct policy_user *user)
+void policy_view_user(
+	const struct policy_user *user, struct policy_user_view *ret_view)
 {
 	const struct seat *seat = user->seats;
 
-	return (struct policy_user_view){
+	*ret_view = (struct policy_user_view){
 		.name = user->name,
 		.app = user->app->name,
 		.running = user->running,
@@ -105,8 +106,9 @@ static bool show_users(const struct policy_user *list,
 	bool (*see)(const struct policy_user_view *view, void *arg), void *arg)
 {
 	for (const struct policy_user *user = list; user; user = user->next) {
-		struct policy_user_view view = view_user(user);
+		struct policy_user_view view;
 
+		policy_view_user(user, &view);
 		if (!see(&view, arg))
 			return false;
 	}
