@@ -35,6 +35,37 @@ static enum shm_result result_of_refusal(enum policy_refusal refusal)
 	return SHM_INVALID;
 }
 
+/* The setting that refused it, where it is one. */
+static const char *code_of_refusal(enum policy_refusal refusal)
+{
+	switch ((unsigned int)refusal) {
+	case POLICY_QUEUE_FULL:
+		return "max_queued";
+	case POLICY_USER_LIMIT:
+		return "max_queued_per_user";
+	case POLICY_LANE_CLOSED:
+		return "DailyQuota";
+	default:
+		return NULL;
+	}
+}
+
+/* The place that it would have had. */
+static void show_no_place(
+	struct request *request, uint64_t now_ns, uint64_t retry_after_ns)
+{
+	struct policy_host_view view;
+
+	policy_view_host(request->governor->policy, now_ns, &view);
+	door_show_place(
+		request->slot, &(struct door_place){.request = request->number,
+				       .position = view.queued + 1,
+				       .as_of_ns = now_ns,
+				       .until_ns = UINT64_MAX,
+				       .predicted_ns = retry_after_ns,
+				       .is_first = true});
+}
+
 static enum policy_refusal offer(
 	struct request *request, uint64_t now_ns, uint64_t *ret_retry_after_ns)
 {
@@ -56,16 +87,19 @@ static void enqueue(struct request *request)
 		governor_advance(governor);
 		refusal = offer(request, now, &retry_after_ns);
 	}
+	if (refusal == POLICY_QUEUE_FULL)
+		show_no_place(request, now, retry_after_ns);
 	if (refusal != POLICY_ACCEPTED) {
 		refuse(request, result_of_refusal(refusal),
-			refusal == POLICY_LANE_CLOSED ? "DailyQuota" : NULL,
-			policy_refusal_text(refusal), retry_after_ns);
+			code_of_refusal(refusal), policy_refusal_text(refusal),
+			retry_after_ns);
 		return;
 	}
 	request->accepted_ns = now;
 	request_move(request, REQUEST_QUEUED);
 	COUNT(governor, total_requests);
 	door_mark_accepted(request->slot);
+	explain_add(request);
 	if (request->kind == SHM_CALL)
 		show_request(request, BOARD_LIVE_QUEUED);
 	governor->is_pump_due = true;
@@ -206,7 +240,7 @@ static bool is_refused_at_sight(struct request *request)
 		 (text = missing_credentials(governor)) != NULL)
 		refuse(request, SHM_NO_CREDENTIALS, "NoCredentials", text, 0);
 	else if (governor->queued_bytes > governor->config->max_queued_bytes)
-		refuse(request, SHM_QUEUE_FULL, NULL,
+		refuse(request, SHM_QUEUE_FULL, "max_queued_bytes",
 			"the queued bodies exceed max_queued_bytes",
 			1000000000);
 	else
@@ -230,6 +264,8 @@ static void on_submitted(void *owner, struct door_slot *slot,
 	request->number = ++governor->numbers;
 	slot->request = request;
 	governor->queued_bytes += request->body_bytes;
+	if (submission->recovered != SHM_DONE)
+		door_forget_place(slot); /* its number was another */
 	if (submission->recovered == SHM_GRANTED) {
 		restore_permit(request);
 		return;
@@ -401,6 +437,12 @@ static int on_verb(void *owner, enum wire_verb verb, uid_t uid, char *ret_text,
 	return -EINVAL;
 }
 
+static void on_explain(void *owner, uint64_t request, uid_t uid,
+	bool may_govern, struct wire_explained *ret_answer)
+{
+	explain_answer(owner, request, uid, may_govern, ret_answer);
+}
+
 const struct door_handlers *governor_handlers(void)
 {
 	static const struct door_handlers handlers = {
@@ -413,6 +455,7 @@ const struct door_handlers *governor_handlers(void)
 		.lets_in = on_lets_in,
 		.lets_govern = on_lets_govern,
 		.verb = on_verb,
+		.explain = on_explain,
 	};
 
 	return &handlers;

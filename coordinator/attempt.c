@@ -34,14 +34,20 @@ static void grant(struct request *request, uint64_t now_ns)
 {
 	struct governor *governor = request->governor;
 	struct door_reply reply = plain_reply(SHM_OK);
+	uint64_t waited_ns[SHM_REASONS_MAX];
 
 	policy_started(governor->policy, &request->policy, now_ns);
 	show_start(request, now_ns);
 	mark_started(request, now_ns);
+	explain_remove(request);
 	request_move(request, REQUEST_PERMIT);
 	permit_begin(request, now_ns);
 	COUNT(governor, permits_granted);
 	reply.wait_ns = since(request->accepted_ns, now_ns);
+	if (explain_waits(request, now_ns, waited_ns) > 0) {
+		explain_end(request, SHM_OK, waited_ns, now_ns);
+		reply.waited_ns = waited_ns;
+	}
 	door_grant(request->slot, &reply);
 }
 

@@ -50,6 +50,7 @@ void finish(struct request *request, const struct door_reply *reply)
 	struct governor *governor = request->governor;
 	uint64_t now = loop_now_ns();
 	struct door_reply full = *reply;
+	uint64_t waited_ns[SHM_REASONS_MAX];
 
 	full.attempts = request->calls;
 	full.was_issued = request->was_issued;
@@ -57,11 +58,17 @@ void finish(struct request *request, const struct door_reply *reply)
 		request->first_start_ns ? request->first_start_ns : now);
 	full.execution_ns = since(request->last_start_ns, now);
 	count_end(request, full.result, now);
+	if (explain_waits(request, now, waited_ns) > 0) {
+		explain_end(request, full.result, waited_ns, now);
+		full.waited_ns = waited_ns;
+	}
 	show_request_gone(request);
 	show_host(governor, now);
 	show_soon(governor);
 	governor->queued_bytes -= request->body_bytes;
 	governor->is_pump_due = true;
+	if (request->stage != REQUEST_INTAKE)
+		explain_remove(request);
 	if (request->slot != NULL)
 		door_complete(request->slot, &full);
 	request_move(request, REQUEST_OVER);

@@ -117,6 +117,7 @@ void governor_advance(struct governor *governor)
 		late_ns = expire_all(governor, now);
 		admit_ns = admit_all(governor, now);
 	} while (governor->is_pump_due); /* an end frees a place */
+	explain_fresh(governor, now);
 	set_timer(governor, late_ns < admit_ns ? late_ns : admit_ns);
 	show_host(governor, now);
 	show_soon(governor);
@@ -158,6 +159,8 @@ int governor_init(struct governor *governor, struct loop *loop,
 	governor->n_live_free = SHM_BOARD_LIVE;
 	(void)snprintf(ret_why, UPSTREAM_MESSAGE_BYTES, "out of memory");
 	rc = policy_create(&policy, &governor->policy);
+	if (rc == 0)
+		rc = explain_create(&governor->explainer);
 	if (rc == 0)
 		rc = intake_create(loop, &governor->intake);
 	if (rc == 0)
@@ -242,5 +245,6 @@ void governor_fini(struct governor *governor)
 		governor->spare = request->next;
 		free(request);
 	}
+	explain_free(governor->explainer);
 	policy_free(governor->policy);
 }

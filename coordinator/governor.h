@@ -6,13 +6,14 @@
  *   door --submitted--> intake --> policy --> upstream --> policy --> door
  *
  * arrival.c, attempt.c and ending.c are that way (flow.h); governor.c its life;
- * permits.c what a permit needs beside it; show.c the board; restore.c what a
- * predecessor left on it.  One thread, the loop's.
+ * permits.c what a permit needs beside it; explain.c why one waits; show.c the
+ * board; restore.c what a predecessor left on it.  One thread, the loop's.
  */
 #ifndef COORDINATOR_GOVERNOR_H
 #define COORDINATOR_GOVERNOR_H
 
 #include "coordinator/config.h"
+#include "coordinator/explain.h"
 #include "coordinator/request.h"
 
 /* A permit of a predecessor whose holder has not come back yet. */
@@ -27,6 +28,14 @@ struct ghost {
 	uint8_t session_id[16];
 };
 
+/* What holds a user, in this look: its first request. */
+enum { USER_HOLDS = 2 * SHM_BOARD_LIVE };
+struct user_hold {
+	const char *name; /* NULL: free */
+	uint32_t position;
+	enum policy_reason reason;
+};
+
 struct governor {
 	struct loop *loop;
 	const struct config *config;
@@ -35,6 +44,7 @@ struct governor {
 	struct intake *intake;
 	struct door *door;
 	struct board_writer board;
+	struct explainer *explainer;
 
 	uint64_t numbers;      /* of requests */
 	uint64_t queued_bytes; /* bodies of requests not yet ended */
@@ -56,9 +66,11 @@ struct governor {
 
 	uint16_t live_free[SHM_BOARD_LIVE]; /* a stack of free records */
 	uint32_t n_live_free;
-	uint32_t last_lane;                     /* a cache */
-	uint64_t lane_used_ns[SHM_BOARD_LANES]; /* last start */
+	const struct request *live_requests[SHM_BOARD_LIVE]; /* NULL: free */
+	uint32_t last_lane;                                  /* a cache */
+	uint64_t lane_used_ns[SHM_BOARD_LANES];              /* last start */
 	uint32_t n_users_shown;
+	struct user_hold user_holds[USER_HOLDS];
 	bool is_fading; /* lanes change by themselves as time passes */
 
 	/* main.c's: reads the configuration anew; words into ret_text. */
@@ -145,6 +157,10 @@ void show_heartbeat(struct governor *governor, uint64_t now_ns);
 /* The live record of a request, in its present stage. */
 void show_request(struct request *request, enum board_live_state state);
 void show_request_gone(struct request *request);
+/* show_waits.c: what holds all that wait, and their users. */
+void show_waits(struct governor *governor, uint64_t now_ns);
+enum policy_reason show_user_reason(
+	struct governor *governor, const char *user_name);
 /* Who holds the permit of a ghost, as its predecessor's record said. */
 void show_ghost(struct request *request, const struct board_live *record);
 /* Records a start and what it reserves before its first byte, and moves it; B3.

@@ -67,7 +67,8 @@ struct request {
 	uint64_t first_start_ns, last_start_ns; /* 0: not yet */
 	uint64_t start_position;     /* on the board, while it starts */
 	uint64_t expires_ns;         /* of a permit */
-	struct request *prev, *next; /* the governor's list of permits */
+	struct request *prev, *next; /* of the permits that are out, else of
+					those with a number like it */
 	struct request_attempt *attempt;
 	struct intake_job *intake; /* while its body is read */
 	const char *last_code;     /* why it backs off; static text */

@@ -124,7 +124,7 @@ static bool show_lane(const struct policy_lane_view *view, void *argument)
 	struct board_lane *lane = &governor->board.board->lanes[index];
 
 	governor->is_fading |=
-		view->starts > 0 || !view->gate_open ||
+		view->starts > 0 || view->queued > 0 || !view->gate_open ||
 		view->tokens_available != (int64_t)view->tokens_limit;
 	if (index == LANE_OTHERS)
 		return true;
@@ -140,6 +140,8 @@ static bool show_lane(const struct policy_lane_view *view, void *argument)
 	board_put(lane->starts_limit, view->starts_limit);
 	board_put(lane->retry_budget_left, view->retry_budget_left);
 	board_put(lane->gate_open, view->gate_open);
+	board_put(lane->held_by, view->reason);
+	board_put(lane->held_since_ns, view->reason_since_ns);
 	put_tokens(lane, view, now);
 	board_put(lane->admitted, view->admitted);
 	board_put(lane->done, view->done);
@@ -175,6 +177,7 @@ static bool show_user(const struct policy_user_view *view, void *argument)
 	board_put(user->admitted, view->admitted);
 	board_put(user->done, view->done);
 	board_put(user->refused, view->refused);
+	board_put(user->held_by, show_user_reason(governor, view->name));
 	board_put(user->last_ns, view->last_ns);
 	board_text(user->name, sizeof(user->name), view->name);
 	board_text(user->app, sizeof(user->app), view->app);
@@ -225,6 +228,7 @@ static void publish(struct governor *governor, uint64_t now_ns)
 	if (governor->is_leaving)
 		return;
 	governor->is_fading = false;
+	show_waits(governor, now_ns);
 	show_lanes(governor, now_ns);
 	governor->n_users_shown = 0;
 	policy_each_user(governor->policy, now_ns, show_user, governor);
@@ -299,6 +303,7 @@ static bool take_record(struct request *request, enum board_live_state state)
 	}
 	set_hidden(request, false);
 	request->live = governor->live_free[--governor->n_live_free];
+	governor->live_requests[request->live] = request;
 	return true;
 }
 
@@ -328,6 +333,8 @@ static void fill_record(struct board_live *live, const struct request *request)
 	board_put(live->class, (uint8_t)request->policy.class);
 	board_put(live->kind, (uint8_t)request->kind);
 	board_put(live->operation, (uint8_t)request->operation);
+	board_put(live->position, 0);
+	board_put(live->as_of_ns, 0); /* show_waits() fills them */
 	board_text(live->user, sizeof(live->user), request_user(request));
 	board_text(live->app, sizeof(live->app), request->app);
 	board_text(live->model, sizeof(live->model), request_model_id(request));
@@ -399,6 +406,7 @@ void show_request_gone(struct request *request)
 	board_put(live->state, BOARD_LIVE_FREE);
 	board_end(&live->sequence);
 	governor->live_free[governor->n_live_free++] = request->live;
+	governor->live_requests[request->live] = NULL;
 	request->live = REQUEST_NO_LIVE;
 }
 

@@ -114,7 +114,7 @@ struct board_lane {
 	uint64_t gate_opens_ns;
 	char name[SHM_MODEL_BYTES + SHM_LINE]; /* the model id, whole */
 	char pattern[64];
-	uint64_t held_until_ns; /* time alone may end that; UINT64_MAX: not */
+	uint64_t held_since_ns; /* by that */
 	uint64_t zero1[2];
 };
 static_assert(sizeof(struct board_lane) == 37 * SHM_LINE, "lane is ABI");

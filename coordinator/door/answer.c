@@ -3,8 +3,10 @@
  * written from rgovd's own memory; nothing is read back.
  *
  * Orders: D3 (shm_wake.h) commits a reply.  A kill before D3 leaves the older
- * word, and a successor finds the request as that word says.
+ * word, and a successor finds the request as that word says.  D5 guards a place
+ * in the queue, and commits nothing.
  */
+#include "coordinator/door/board.h"
 #include "coordinator/door/inside.h"
 #include "shm-layout/shm_wake.h"
 
@@ -56,6 +58,36 @@ void door_mark_issued(struct door_slot *slot)
 	mark(slot, SHM_ISSUED);
 }
 
+void door_show_place(struct door_slot *slot, const struct door_place *place)
+{
+	struct daemon_place *to =
+		&session_daemon_slot(slot->session, slot->index)->place;
+
+	board_begin(&to->sequence); /* D5 */
+	board_put(to->generation, slot->generation);
+	board_put(to->request, place->request);
+	board_put(to->reason, place->reason);
+	board_put(to->position, place->position);
+	board_put(to->as_of_ns, place->as_of_ns);
+	board_put(to->until_ns, place->until_ns);
+	board_put(to->predicted_ns, place->predicted_ns);
+	if (place->is_first) {
+		board_put(to->first_predicted_ns, place->predicted_ns);
+		board_put(to->first_position, place->position);
+	}
+	board_end(&to->sequence);
+}
+
+void door_forget_place(struct door_slot *slot)
+{
+	struct daemon_place *to =
+		&session_daemon_slot(slot->session, slot->index)->place;
+
+	board_begin(&to->sequence); /* D5 */
+	board_put(to->generation, (slot->generation - 1) & SHM_GENERATION_MASK);
+	board_end(&to->sequence);
+}
+
 static void ring(const struct door_slot *slot)
 {
 	if ((slot->flags & SHM_BELL) == 0)
@@ -100,6 +132,21 @@ static int write_body(const struct door_slot *slot, const char *from, size_t n)
 	return 0;
 }
 
+/* Most wait for nothing: they touch no line but the first. */
+static uint32_t write_waits(
+	struct daemon_slot *to, const struct door_reply *reply)
+{
+	uint32_t waited = 0;
+
+	for (uint32_t i = 0; reply->waited_ns && i < SHM_REASONS; i++) {
+		if (reply->waited_ns[i] == 0)
+			continue;
+		to->waited_ns[i] = reply->waited_ns[i];
+		waited |= 1u << i;
+	}
+	return waited;
+}
+
 static void write_reply(const struct door_slot *slot,
 	const struct door_reply *reply, enum shm_result result,
 	size_t body_bytes, const char *message)
@@ -119,6 +166,10 @@ static void write_reply(const struct door_slot *slot,
 	to->cache_read_tokens = tokens_or_unknown(reply->cache_read_tokens);
 	to->cache_write_tokens = tokens_or_unknown(reply->cache_write_tokens);
 	to->issued = reply->was_issued;
+	to->waited = write_waits(to, reply);
+	to->has_model = reply->model != NULL;
+	if (reply->model != NULL)
+		put_text(to->model, sizeof(to->model), reply->model);
 	put_text(to->code, sizeof(to->code), reply->code);
 	put_text(to->request_id, sizeof(to->request_id), reply->request_id);
 	put_text(to->message, sizeof(to->message), message);

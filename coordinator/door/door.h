@@ -92,6 +92,9 @@ struct door_handlers {
 	 */
 	int (*verb)(void *owner, enum wire_verb verb, uid_t uid, char *ret_text,
 		size_t bytes);
+	/* Why the request of that number waits; may_govern: anybody's. */
+	void (*explain)(void *owner, uint64_t request, uid_t uid,
+		bool may_govern, struct wire_explained *ret_answer);
 };
 
 /* ------------------------------------------------------------ life */
@@ -163,6 +166,18 @@ void door_mark_accepted(struct door_slot *slot);
 /* {g, ISSUED}: before the first byte goes upstream. */
 void door_mark_issued(struct door_slot *slot);
 
+/* Where a queued request stands, for its client to look at; as the fields of
+ * struct daemon_place. */
+struct door_place {
+	uint64_t request;
+	uint32_t reason, position;
+	uint64_t as_of_ns, until_ns, predicted_ns;
+	bool is_first; /* what the reply says of its beginning, too */
+};
+void door_show_place(struct door_slot *slot, const struct door_place *place);
+/* What a predecessor said of it is no longer so. */
+void door_forget_place(struct door_slot *slot);
+
 /* The end of a request. */
 struct door_reply {
 	enum shm_result result;
@@ -174,7 +189,9 @@ struct door_reply {
 	bool was_issued;
 	const char *code, *message, *request_id; /* NULL: none */
 	const void *body;
-	size_t body_bytes; /* above the region: reply too large */
+	size_t body_bytes;         /* above the region: reply too large */
+	const uint64_t *waited_ns; /* SHM_REASONS_MAX of them; NULL: none */
+	const char *model; /* that answered; NULL: the one that was asked */
 };
 
 /* {g, GRANTED}: the permit is out; the slot stays the handlers' until

@@ -185,6 +185,18 @@ static void on_reattach(
 		give_up_reattached(session, rc);
 }
 
+/* Of his own requests anybody may ask who is let in. */
+static void on_explain(
+	struct door_session *session, const struct wire_admin *admin)
+{
+	struct door *door = session->door;
+	struct wire_explained answer = {.head = wire_head(WIRE_EXPLAINED)};
+
+	door->handlers.explain(door->owner, admin->request, session->uid,
+		door->handlers.lets_govern(door->owner, session->uid), &answer);
+	(void)wire_send(session->socket, &answer, sizeof(answer), NULL, 0);
+}
+
 static void on_admin(
 	struct door_session *session, const struct wire_admin *admin)
 {
@@ -241,7 +253,12 @@ static void on_first_message(
 
 	if (!speaks_our_layout(session, incoming))
 		return;
-	if (type == WIRE_ADMIN && is_whole(incoming, sizeof(struct wire_admin)))
+	if (type == WIRE_ADMIN &&
+		is_whole(incoming, sizeof(struct wire_admin)) &&
+		incoming->message.admin.verb == WIRE_EXPLAIN)
+		on_explain(session, &incoming->message.admin);
+	else if (type == WIRE_ADMIN &&
+		 is_whole(incoming, sizeof(struct wire_admin)))
 		on_admin(session, &incoming->message.admin);
 	else if (session->door->is_stopped)
 		leave_refuse(session, WIRE_IS_DRAINING, "rgovd is going down");

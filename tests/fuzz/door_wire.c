@@ -135,7 +135,9 @@ static void send_one(struct fuzz *fuzz, int socket, enum what what)
 		break;
 	case ADMIN:
 		message.admin = (struct wire_admin){
-			.head = raw_head(WIRE_ADMIN), .verb = WIRE_PING};
+			.head = raw_head(WIRE_ADMIN),
+			.verb = fuzz_byte(fuzz) % 2 ? WIRE_PING : WIRE_EXPLAIN,
+			.request = fuzz_byte(fuzz)};
 		n = sizeof(message.admin);
 		break;
 	case CONNECT:

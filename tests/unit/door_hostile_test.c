@@ -673,7 +673,9 @@ static void administration_is_answered(void)
 	int socket = raw_connect(rig);
 	struct raw_message message;
 
-	for (uint32_t verb = WIRE_PING; verb < WIRE_PING + 2; verb++) {
+	for (int round = 0; round < 2; round++) {
+		uint32_t verb = round == 0 ? WIRE_PING : WIRE_EXPLAIN + 1;
+
 		admin.verb = verb;
 		CU_ASSERT(raw_send(socket, &admin, sizeof(admin), NULL, 0) > 0);
 		RIG_UNTIL(rig, raw_is_readable(socket));
@@ -682,6 +684,36 @@ static void administration_is_answered(void)
 		CU_ASSERT_EQUAL(message.as.answer.failed, verb != WIRE_PING);
 	}
 	CU_ASSERT_EQUAL(rig->verbs, 2);
+	(void)close(socket);
+	rig_stop(rig);
+}
+
+static void anybody_may_ask_for_his_own(void)
+{
+	/* EXPLAIN is answered for a uid that may not govern: his own, not what
+	 * is another's. */
+	struct wire_admin admin = {
+		.head = raw_head(WIRE_ADMIN), .verb = WIRE_EXPLAIN};
+	struct rig *rig = rig_start();
+	int socket = raw_connect(rig);
+	struct raw_message message;
+
+	for (int governs = 0; governs < 2; governs++) {
+		rig->is_ungoverned = governs == 0;
+		for (uint64_t request = 99; request < 101; request++) {
+			bool is_told = request < 100 || governs != 0;
+
+			admin.request = request;
+			CU_ASSERT(raw_send(socket, &admin, sizeof(admin), NULL,
+					  0) > 0);
+			RIG_UNTIL(rig, raw_is_readable(socket));
+			raw_receive(socket, &message);
+			CU_ASSERT_EQUAL(message.as.head.type, WIRE_EXPLAINED);
+			CU_ASSERT_EQUAL(message.as.explained.request, request);
+			CU_ASSERT_EQUAL(message.as.explained.outcome,
+				is_told ? WIRE_FOUND : WIRE_NOT_YOURS);
+		}
+	}
 	(void)close(socket);
 	rig_stop(rig);
 }
@@ -894,7 +926,8 @@ SUITE("door_hostile", T(a_slot_out_of_range), T(a_tail_too_far),
 	T(descriptors_that_did_fit_are_told_of),
 	T(a_descriptor_that_hangs_hangs_nobody), T(a_refusal_arrives),
 	T(too_many_sessions_are_refused), T(a_crowd_leaves_room_for_others),
-	T(administration_is_answered), T(nobody_is_forgotten_behind_sixteen),
+	T(administration_is_answered), T(anybody_may_ask_for_his_own),
+	T(nobody_is_forgotten_behind_sixteen),
 	T(a_flood_leaves_others_their_turn),
 	T(large_bodies_leave_others_their_turn),
 	T(a_late_acknowledgement_frees_the_pages),

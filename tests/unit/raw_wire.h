@@ -47,6 +47,7 @@ struct raw_message {
 		struct wire_reattached reattached;
 		struct wire_refused refused;
 		struct wire_answer answer;
+		struct wire_explained explained;
 	} as;
 	ssize_t bytes; /* 0: the other end is closed; -1: nothing, errno */
 	int fds[8];
