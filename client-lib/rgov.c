@@ -423,6 +423,30 @@ static int read_reply_body(const struct session *session, uint32_t slot,
 	return 0;
 }
 
+/* The answer is there, so nobody writes its place any more.  What it asked for
+ * is in this process's own file. */
+static void read_waits(
+	const struct session *session, uint32_t slot, struct rgov_reply *reply)
+{
+	const struct daemon_slot *from = &session->daemon_slots[slot];
+	const struct client_slot *asked = &session->client_slots[slot];
+	size_t n = asked->model_bytes;
+
+	for (uint32_t i = 0; i < SHM_REASONS; i++)
+		if (from->waited >> i & 1)
+			reply->waited_ns[i] = from->waited_ns[i];
+	if (from->place.generation == session->slots[slot].generation) {
+		reply->queue_position = from->place.first_position;
+		reply->predicted_wait_ns = from->place.first_predicted_ns;
+	}
+	if (n > sizeof(reply->model) - 1)
+		n = sizeof(reply->model) - 1;
+	if (from->has_model == 1)
+		memcpy(reply->model, from->model, sizeof(reply->model) - 1);
+	else
+		memcpy(reply->model, session->texts[slot].model, n);
+}
+
 /* The answer is there (A3), and rgovd does not touch it before the next submit.
  */
 static int read_reply(
@@ -443,6 +467,7 @@ static int read_reply(
 		.execution_ns = from->execution_ns,
 		.retry_after_ms = from->retry_after_ns / MS_NS,
 	};
+	read_waits(session, slot, reply);
 	memcpy(reply->code, from->code, sizeof(reply->code) - 1);
 	memcpy(reply->message, from->message, sizeof(reply->message) - 1);
 	memcpy(reply->request_id, from->request_id,

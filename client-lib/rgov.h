@@ -108,6 +108,34 @@ enum rgov_result {
 	RGOV_R_NO_MEMORY,
 };
 
+/*
+ * What a request waits for, in a queue of rgovd's.  The order is ABI; new ones
+ * come at the end, before a program that was built earlier knows their names:
+ * rgov_reason_name() does.
+ */
+enum rgov_reason {
+	RGOV_W_TURN = 0,   /* others go first */
+	RGOV_W_GATE,       /* the model is throttled: backing off */
+	RGOV_W_PROBE,      /* the same: one request finds out */
+	RGOV_W_DAY_CLOSED, /* the provider's daily quota is used up */
+	RGOV_W_BACKOFF,    /* it failed and will be tried again */
+	RGOV_W_HOST_CONCURRENCY,
+	RGOV_W_HOST_REQUESTS,    /* per minute */
+	RGOV_W_HOST_TOKENS,      /* per minute */
+	RGOV_W_HOST_DAY,         /* tokens per day */
+	RGOV_W_LANE_CONCURRENCY, /* of the model, as the next three */
+	RGOV_W_LANE_REQUESTS,
+	RGOV_W_LANE_TOKENS,
+	RGOV_W_LANE_DAY,
+	RGOV_W_BATCH_SHARE,
+	RGOV_W_USER_CONCURRENCY, /* of the user, as the next three */
+	RGOV_W_USER_REQUESTS,
+	RGOV_W_USER_TOKENS,
+	RGOV_W_USER_DAY,
+	RGOV_REASONS_ROOM = 24, /* entries of a table; those without a name
+				   are 0 */
+};
+
 /* Filled by the library; ended with rgov_reply_fini(). */
 struct rgov_reply {
 	size_t size; /* sizeof(struct rgov_reply), set by the caller */
@@ -127,6 +155,16 @@ struct rgov_reply {
 	char code[64];       /* "ThrottlingException", "ConnectFailed", … */
 	char message[256];   /* for people */
 	char request_id[64]; /* the provider's */
+	/* The model that answered: the one that was asked, or a fallback of
+	 * rgov.conf(5).  A longer one is cut. */
+	char model[256];
+	/* How long it waited for what, by enum rgov_reason; all 0 where it
+	 * waited for less than a millisecond. */
+	uint64_t waited_ns[RGOV_REASONS_ROOM];
+	/* When it came: its place in the queue (0: it could start at once),
+	 * and how long it was expected to wait. */
+	uint32_t queue_position;
+	uint64_t predicted_wait_ns;
 };
 
 /*
@@ -180,6 +218,53 @@ RGOV_PUBLIC int rgov_submit_permit(struct rgov *gov,
  */
 RGOV_PUBLIC int rgov_wait(struct rgov *gov, const struct rgov_ticket *ticket,
 	uint64_t timeout_ms, struct rgov_reply *ret_reply);
+
+enum rgov_state {
+	RGOV_S_SUBMITTED = 0, /* rgovd has not looked at it yet */
+	RGOV_S_QUEUED,        /* backing off included */
+	RGOV_S_SENT,          /* with the provider */
+	RGOV_S_ENDED,         /* rgov_wait() has its end, or the permit */
+};
+
+/* How it stands with a request that is out. */
+struct rgov_progress {
+	size_t size; /* sizeof(struct rgov_progress), set by the caller */
+	enum rgov_state state;
+	/* These only while it is queued; of a request that is just about to
+	 * start they may still be 0. */
+	uint64_t request;        /* its number, as rgov(1) why takes it */
+	uint32_t position;       /* 1: the next of its model */
+	enum rgov_reason reason; /* that holds it, or who goes before it */
+	uint64_t predicted_ns;   /* how much longer it may wait */
+	uint64_t until_ns; /* time alone may end the reason then, from now;
+			      UINT64_MAX: not before something ends */
+	uint64_t age_ns;   /* since rgovd said so */
+};
+
+/*
+ * Looks at a request that is out.  What rgovd said when it was queued lies in
+ * shared memory: reading it costs no message.  Where that is older than
+ * max_age_ms, rgovd is asked, over a connection of its own: about 0.1 ms, at
+ * most the connect timeout (UINT64_MAX: it is never asked).  Where it does not
+ * answer, what was said last stands, and age_ns tells.
+ *
+ * 0; -ESTALE: no such ticket in this process.
+ */
+RGOV_PUBLIC int rgov_progress(struct rgov *gov,
+	const struct rgov_ticket *ticket, uint64_t max_age_ms,
+	struct rgov_progress *ret_progress);
+
+/* A request of this process that is out, and whose it is. */
+struct rgov_outstanding {
+	struct rgov_ticket ticket;
+	char user[64];
+	char model_id[256]; /* a longer one is cut */
+};
+
+/* All that is out through this handle: a table for rgov_progress(), which the
+ * caller ends with free().  Their number, or -ENOMEM. */
+RGOV_PUBLIC int rgov_outstanding(
+	struct rgov *gov, struct rgov_outstanding **ret_table);
 
 /* Asks rgovd to drop the request.  Its end still comes, and is still to be
  * waited for (rgov_wait), or given up with rgov_abandon(). */
@@ -255,6 +340,39 @@ RGOV_PUBLIC int rgov_stats(struct rgov *gov, struct rgov_stats *ret_stats);
  */
 RGOV_PUBLIC int rgov_reload(struct rgov *gov, char *text, size_t text_bytes);
 
+/* Why a request waits, or what it has waited for.  All times are spans. */
+struct rgov_explanation {
+	size_t size; /* sizeof(struct rgov_explanation), set by the caller */
+	enum rgov_fate {
+		RGOV_F_QUEUED = 0,
+		RGOV_F_BACKING_OFF,
+		RGOV_F_RUNNING,
+		RGOV_F_PERMIT_OUT,
+		RGOV_F_ENDED,
+	} fate;
+	uint64_t request;
+	/* While it is queued or backing off. */
+	enum rgov_reason reason;
+	uint32_t position;
+	uint64_t until_ns, predicted_ns; /* as in struct rgov_progress */
+	uint64_t used, limit;    /* of what the reason names; 0: no figure */
+	uint64_t waiting_ns;     /* since it came; once started, until then */
+	uint64_t since_ns;       /* running: its last start; ended: its end */
+	enum rgov_result result; /* ended */
+	uint32_t attempts;
+	uint64_t waited_ns[RGOV_REASONS_ROOM];
+	char user[64];
+	char model[256];
+};
+
+/*
+ * Asks rgovd for the request of that number (rgov_progress(), rgov-top(1)).  Of
+ * those that have ended it knows the last hundreds that waited.  -ENOENT: no
+ * such request; -EPERM: it is another uid's; else as rgov_reload().
+ */
+RGOV_PUBLIC int rgov_explain(struct rgov *gov, uint64_t request,
+	struct rgov_explanation *ret_explanation);
+
 /* This process's own use of the library, since open; for tests and doctors. */
 struct rgov_diagnostics {
 	size_t size;
@@ -272,6 +390,10 @@ RGOV_PUBLIC int rgov_diagnose(
 
 RGOV_PUBLIC const char *rgov_strerror(int error);
 RGOV_PUBLIC const char *rgov_result_name(enum rgov_result result);
+/* "host_requests", which does not change between releases, and
+ * "requests_per_minute"; of a number that is none: "". */
+RGOV_PUBLIC const char *rgov_reason_name(enum rgov_reason reason);
+RGOV_PUBLIC const char *rgov_reason_text(enum rgov_reason reason);
 
 /* What the last failed call of this thread has to say beyond its error code:
  * what was expected and what was found, or which socket could not be reached

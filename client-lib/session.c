@@ -42,6 +42,7 @@ struct received {
 		struct wire_reattached reattached;
 		struct wire_refused refused;
 		struct wire_answer answer;
+		struct wire_explained explained;
 	} message;
 	size_t bytes;
 	int fds[WIRE_FDS];
@@ -468,33 +469,57 @@ void session_install(struct session *session, const struct session_link *link)
 	session_ring(session);
 }
 
-int session_ask(const char *socket_path, enum wire_verb verb, uint64_t until_ns,
-	char *ret_text, size_t bytes)
+/* Over a connection of its own: the answer of that type. */
+static int ask(const char *socket_path, const struct wire_admin *admin,
+	uint64_t until_ns, enum wire_type type, size_t bytes,
+	struct received *ret_received)
 {
-	struct wire_admin admin = {.head = wire_head(WIRE_ADMIN), .verb = verb};
-	struct received received;
 	int fd = connect_once(socket_path);
 	int rc;
 
 	if (fd < 0)
 		return cannot_reach(socket_path, fd);
-	rc = exchange(fd, &admin, sizeof(admin), NULL, 0, until_ns, &received);
+	rc = exchange(
+		fd, admin, sizeof(*admin), NULL, 0, until_ns, ret_received);
 	if (rc == 0)
-		rc = judge(
-			&received, WIRE_ANSWER, sizeof(struct wire_answer), 0);
-	if (rc == 0) {
-		const struct wire_answer *answer = &received.message.answer;
-
-		(void)snprintf(ret_text, bytes, "%.*s",
-			(int)sizeof(answer->text) - 1, answer->text);
-		rc = answer->failed ? fail(-EINVAL, "%s", ret_text) : 0;
-	}
-	wire_close_fds(received.fds, received.n_fds);
+		rc = judge(ret_received, type, bytes, 0);
+	wire_close_fds(ret_received->fds, ret_received->n_fds);
 	(void)close(fd);
 	return rc == -ETIMEDOUT
 		       ? fail(-ECONNREFUSED, "rgovd at %s does not answer",
 				 socket_path)
 		       : rc;
+}
+
+int session_ask(const char *socket_path, enum wire_verb verb, uint64_t until_ns,
+	char *ret_text, size_t bytes)
+{
+	struct wire_admin admin = {.head = wire_head(WIRE_ADMIN), .verb = verb};
+	struct received received;
+	const struct wire_answer *answer = &received.message.answer;
+	int rc = ask(socket_path, &admin, until_ns, WIRE_ANSWER,
+		sizeof(*answer), &received);
+
+	if (rc < 0)
+		return rc;
+	(void)snprintf(ret_text, bytes, "%.*s", (int)sizeof(answer->text) - 1,
+		answer->text);
+	return answer->failed ? fail(-EINVAL, "%s", ret_text) : 0;
+}
+
+int session_explain(const char *socket_path, uint64_t request,
+	uint64_t until_ns, struct wire_explained *ret_answer)
+{
+	struct wire_admin admin = {.head = wire_head(WIRE_ADMIN),
+		.verb = WIRE_EXPLAIN,
+		.request = request};
+	struct received received;
+	int rc = ask(socket_path, &admin, until_ns, WIRE_EXPLAINED,
+		sizeof(*ret_answer), &received);
+
+	if (rc == 0)
+		*ret_answer = received.message.explained;
+	return rc;
 }
 
 bool session_is_cut_off(const struct session *session)

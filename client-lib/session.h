@@ -101,6 +101,10 @@ void session_install(struct session *session, const struct session_link *link);
 int session_ask(const char *socket_path, enum wire_verb verb, uint64_t until_ns,
 	char *ret_text, size_t bytes);
 
+/* Why the request of that number waits, the same way. */
+int session_explain(const char *socket_path, uint64_t request,
+	uint64_t until_ns, struct wire_explained *ret_answer);
+
 /* Has the other end of the socket gone?  Never blocks. */
 bool session_is_cut_off(const struct session *session);
 

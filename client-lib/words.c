@@ -97,6 +97,25 @@ const char *rgov_result_name(enum rgov_result result)
 	return "unknown";
 }
 
+const char *rgov_reason_name(enum rgov_reason reason)
+{
+	return shm_reason_name((unsigned int)reason);
+}
+
+const char *rgov_reason_text(enum rgov_reason reason)
+{
+	return shm_reason_text((unsigned int)reason);
+}
+
+#define REASON(NAME, name, words)                                              \
+	static_assert((int)RGOV_W_##NAME == (int)SHM_WAIT_##NAME,              \
+		"rgov_reason is shm_reason");
+#include "shm-layout/shm_reasons.def"
+#undef REASON
+static_assert((int)RGOV_REASONS_ROOM == (int)SHM_REASONS_MAX &&
+		      (int)RGOV_W_USER_DAY == (int)SHM_REASONS - 1,
+	"and has all of them");
+
 static_assert((int)RGOV_R_NO_MEMORY == (int)SHM_NO_MEMORY &&
 		      (int)SHM_NO_MEMORY == SHM_RESULTS - 1,
 	"rgov_result is shm_result");
