@@ -47,6 +47,26 @@ static PyObject *call(PyObject *callable, PyObject *arguments)
 	return result;
 }
 
+PyObject *answer_waits(const struct rgov_reply *reply)
+{
+	PyObject *waits = PyDict_New();
+
+	for (int i = 0; waits != NULL && i < RGOV_REASONS_ROOM; i++) {
+		PyObject *seconds;
+
+		if (reply->waited_ns[i] == 0)
+			continue;
+		seconds = PyFloat_FromDouble(seconds_of(reply->waited_ns[i]));
+		if (seconds == NULL ||
+			PyDict_SetItemString(waits,
+				rgov_reason_name((enum rgov_reason)i),
+				seconds) < 0)
+			Py_CLEAR(waits);
+		Py_XDECREF(seconds);
+	}
+	return waits;
+}
+
 static PyObject *usage_of(
 	struct ext_state *state, const struct rgov_reply *reply)
 {
@@ -61,16 +81,21 @@ static PyObject *reply_of(struct ext_state *state, PyObject *model_id,
 	const struct rgov_reply *reply)
 {
 	/* First: Python must not be called while an exception is set. */
-	PyObject *usage = usage_of(state, reply);
+	PyObject *waits = answer_waits(reply);
+	PyObject *usage = waits != NULL ? usage_of(state, reply) : NULL;
 
-	if (usage == NULL)
+	if (usage == NULL) {
+		Py_XDECREF(waits);
 		return NULL;
+	}
 	return call(state->reply_class,
-		Py_BuildValue("(iNNddINO)", reply->http_status, body_of(reply),
-			usage, seconds_of(reply->wait_ns),
+		Py_BuildValue("(iNNddINONNId)", reply->http_status,
+			body_of(reply), usage, seconds_of(reply->wait_ns),
 			seconds_of(reply->execution_ns),
 			(unsigned)reply->attempts, text_of(reply->request_id),
-			model_id));
+			model_id, text_of(reply->model), waits,
+			(unsigned)reply->queue_position,
+			seconds_of(reply->predicted_wait_ns)));
 }
 
 /* Takes the reference; raises the exception that was made, if one was. */
@@ -93,14 +118,20 @@ static PyObject *retry_after_of(const struct rgov_reply *reply)
 PyObject *answer_make(struct ext_state *state, PyObject *model_id,
 	PyObject *user, const struct rgov_reply *reply)
 {
+	PyObject *waits;
+
 	if (reply->result == RGOV_R_OK)
 		return reply_of(state, model_id, reply);
+	waits = answer_waits(reply);
+	if (waits == NULL)
+		return NULL;
 	return raise_error(call(state->error_of_reply,
-		Py_BuildValue("(iOOiNNNNIN)", (int)reply->result, model_id,
+		Py_BuildValue("(iOOiNNNNINNI)", (int)reply->result, model_id,
 			user, reply->http_status, text_of(reply->code),
 			text_of(reply->message), text_of(reply->request_id),
 			body_of(reply), (unsigned)reply->attempts,
-			retry_after_of(reply))));
+			retry_after_of(reply), waits,
+			(unsigned)reply->queue_position)));
 }
 
 void *answer_raise(

@@ -92,8 +92,11 @@ struct ticket_object {
 	PyObject_HEAD struct handle_object *handle; /* owned */
 	struct rgov_ticket ticket;
 	PyObject *model_id, *user; /* owned str */
-	double wait_s;             /* of a granted permit, in rgovd's queue */
-	pid_t pid;                 /* a child's finalizer must do nothing */
+	/* Of a granted permit, in rgovd's queue; waits: owned, NULL: none. */
+	double wait_s, predicted_s;
+	PyObject *waits;
+	unsigned position;
+	pid_t pid; /* a child's finalizer must do nothing */
 	enum { TICKET_OUT, TICKET_HELD, TICKET_ENDED } state;
 	bool is_permit;
 	bool is_used; /* its holder may have made the call */
@@ -106,7 +109,8 @@ extern PyType_Spec ticket_spec;
 PyObject *ticket_new(struct ext_state *state, struct handle_object *handle,
 	const struct ask *ask, const struct rgov_ticket *ticket);
 
-/* The permit was granted, as the reply says. */
+/* The permit was granted, as the reply says.  Cannot fail: for want of memory
+ * it says nothing of what it waited for. */
 void ticket_hold(PyObject *ticket, const struct rgov_reply *reply);
 
 /* --------------------------------------------------------- exchange.c */
@@ -122,6 +126,10 @@ PyObject *exchange_submit(
 /* A success as a Reply; anything else is raised (NULL).  Does not end reply. */
 PyObject *answer_make(struct ext_state *state, PyObject *model_id,
 	PyObject *user, const struct rgov_reply *reply);
+
+/* What it waited for: name to seconds, only what is above 0, so mostly empty.
+ */
+PyObject *answer_waits(const struct rgov_reply *reply);
 
 /* Raises what librgov's -error means (model_id NULL: of no request); always
  * NULL.  Call it before anything else on this thread can call librgov: it asks

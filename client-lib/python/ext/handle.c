@@ -5,6 +5,7 @@
 #include "client-lib/python/ext/ext.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static struct handle_object *handle_of(PyObject *self)
@@ -251,6 +252,92 @@ static PyObject *handle_stats(PyObject *self, PyObject *unused)
 	return result;
 }
 
+PyDoc_STRVAR(waiting_doc,
+	"waiting(max_age)\n--\n\n"
+	"The requests of this handle that are out, one tuple each: state, "
+	"user, model_id, request, position, reason, reason_text, "
+	"predicted_wait, reason_ends_in, age.  rgovd is asked where what it "
+	"said is older than max_age seconds; below 0: never.");
+
+static PyObject *seconds_or_none(uint64_t ns)
+{
+	if (ns == UINT64_MAX)
+		Py_RETURN_NONE;
+	return PyFloat_FromDouble((double)ns * 1e-9);
+}
+
+static PyObject *row_of(
+	const struct rgov_outstanding *out, const struct rgov_progress *found)
+{
+	static const char *const states[] = {[RGOV_S_SUBMITTED] = "submitted",
+		[RGOV_S_QUEUED] = "queued",
+		[RGOV_S_SENT] = "sent",
+		[RGOV_S_ENDED] = "ended"};
+
+	if (found->request == 0)
+		return Py_BuildValue("(sssOOOOOOO)", states[found->state],
+			out->user, out->model_id, Py_None, Py_None, Py_None,
+			Py_None, Py_None, Py_None, Py_None);
+	return Py_BuildValue("(sssKIssNNN)", states[found->state], out->user,
+		out->model_id, (unsigned long long)found->request,
+		(unsigned)found->position, rgov_reason_name(found->reason),
+		rgov_reason_text(found->reason),
+		seconds_or_none(found->predicted_ns),
+		seconds_or_none(found->until_ns),
+		seconds_or_none(found->age_ns));
+}
+
+/* 0, or -1 with an exception set. */
+static int add_row(struct rgov *gov, const struct rgov_outstanding *out,
+	uint64_t max_age_ms, PyObject *list)
+{
+	struct rgov_progress found = {.size = sizeof(found)};
+	PyThreadState *thread = PyEval_SaveThread();
+	int rc = rgov_progress(gov, &out->ticket, max_age_ms, &found);
+	PyObject *row;
+
+	PyEval_RestoreThread(thread);
+	if (rc < 0)
+		return 0; /* it has ended meanwhile */
+	row = row_of(out, &found);
+	if (row == NULL)
+		return -1;
+	rc = PyList_Append(list, row);
+	Py_DECREF(row);
+	return rc;
+}
+
+static PyObject *handle_waiting(PyObject *self, PyObject *args)
+{
+	struct rgov_outstanding *out = NULL;
+	PyObject *list = NULL;
+	double max_age_s;
+	struct rgov *gov;
+	pid_t pid;
+	int n;
+
+	if (!PyArg_ParseTuple(args, "d", &max_age_s))
+		return NULL;
+	gov = handle_claim(handle_of(self), &pid);
+	if (gov == NULL)
+		return NULL;
+	n = rgov_outstanding(gov, &out);
+	if (n < 0)
+		(void)answer_raise(ext_state_of(self), n, NULL, NULL);
+	else
+		list = PyList_New(0);
+	for (int i = 0; list != NULL && i < n; i++)
+		if (add_row(gov, &out[i],
+			    max_age_s < 0 || max_age_s > 1e9
+				    ? UINT64_MAX
+				    : (uint64_t)(max_age_s * 1e3),
+			    list) < 0)
+			Py_CLEAR(list);
+	free(out);
+	handle_release(handle_of(self), pid);
+	return list;
+}
+
 PyDoc_STRVAR(diagnose_doc,
 	"diagnose()\n--\n\n"
 	"This handle's own use of librgov since it was made, as a dict.");
@@ -285,6 +372,7 @@ static PyMethodDef handle_methods[] = {
 	{"fd", handle_fd, METH_NOARGS, fd_doc},
 	{"dispatch", handle_dispatch, METH_NOARGS, dispatch_doc},
 	{"stats", handle_stats, METH_NOARGS, stats_doc},
+	{"waiting", handle_waiting, METH_VARARGS, waiting_doc},
 	{"diagnose", handle_diagnose, METH_NOARGS, diagnose_doc},
 	{"close", handle_close, METH_NOARGS, close_doc},
 	{NULL, NULL, 0, NULL},

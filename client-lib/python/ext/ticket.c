@@ -43,6 +43,11 @@ void ticket_hold(PyObject *self, const struct rgov_reply *reply)
 
 	ticket->state = TICKET_HELD;
 	ticket->wait_s = (double)reply->wait_ns * 1e-9;
+	ticket->predicted_s = (double)reply->predicted_wait_ns * 1e-9;
+	ticket->position = reply->queue_position;
+	ticket->waits = answer_waits(reply);
+	if (ticket->waits == NULL)
+		PyErr_Clear();
 }
 
 /* Neither waits nor runs any Python code: good for a finalizer.  With the
@@ -74,6 +79,7 @@ static void ticket_dealloc(PyObject *self)
 	Py_DECREF(ticket->handle);
 	Py_DECREF(ticket->model_id);
 	Py_DECREF(ticket->user);
+	Py_XDECREF(ticket->waits);
 	release(self);
 	Py_DECREF(type);
 }
@@ -224,6 +230,26 @@ static PyObject *ticket_wait_time(PyObject *self, void *unused)
 	return PyFloat_FromDouble(ticket_of(self)->wait_s);
 }
 
+static PyObject *ticket_predicted_wait(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyFloat_FromDouble(ticket_of(self)->predicted_s);
+}
+
+static PyObject *ticket_queue_position(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyLong_FromUnsignedLong(ticket_of(self)->position);
+}
+
+static PyObject *ticket_waited_for(PyObject *self, void *unused)
+{
+	PyObject *waits = ticket_of(self)->waits;
+
+	(void)unused;
+	return waits != NULL ? PyDict_Copy(waits) : PyDict_New();
+}
+
 static PyMethodDef ticket_methods[] = {
 	{"poll", ticket_poll, METH_NOARGS, poll_doc},
 	{"use", ticket_use, METH_NOARGS, use_doc},
@@ -237,6 +263,13 @@ static PyGetSetDef ticket_fields[] = {
 		NULL},
 	{"wait_time", ticket_wait_time, NULL,
 		"Seconds a granted permit waited in rgovd's queue.", NULL},
+	{"waited_for", ticket_waited_for, NULL,
+		"What it waited for, name to seconds.", NULL},
+	{"queue_position", ticket_queue_position, NULL,
+		"Its place in the queue when it came; 0: it could start.",
+		NULL},
+	{"predicted_wait", ticket_predicted_wait, NULL,
+		"Seconds it was expected to wait when it came.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 

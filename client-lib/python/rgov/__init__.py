@@ -14,6 +14,8 @@
 
     await gov.ainvoke(model_id, body)         # asyncio
     gov.get_stats()                           # host-wide
+    reply.waited_for                          # {"host_requests": 2.1}
+    gov.waiting()                             # what is out, and what holds it
 
 Limits, queue, retries, connections and credentials are rgovd's; see rgov.conf(5).
 ``ENABLE_REQUEST_MANAGER=false`` makes the package step aside: see :func:`enabled`.
@@ -42,7 +44,7 @@ from .errors import (
 )
 from .governor import Governor, PermitRequest, connect
 from .permit import Outcome, Permit
-from .reply import Reply, Usage
+from .reply import Progress, Reply, Usage
 
 __all__ = [
     "Body",
@@ -57,6 +59,7 @@ __all__ = [
     "PermitLost",
     "PermitRequest",
     "Priority",
+    "Progress",
     "QueueFull",
     "Rejected",
     "Reply",

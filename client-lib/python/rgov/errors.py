@@ -56,11 +56,35 @@ class Unavailable(Error, ConnectionError):
 
 
 class Timeout(Error, TimeoutError):
-    """The deadline passed: in the queue, upstream, or while rgovd was away."""
+    """The deadline passed: in the queue, upstream, or while rgovd was away.
+
+    ``waited_for``: what it has waited for, as of a reply; empty where that is
+    not known.  ``queue_position``: when it came; 0: it could start at once.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        waited_for: dict[str, float] | None = None,
+        queue_position: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.waited_for = {} if waited_for is None else waited_for
+        self.queue_position = queue_position
 
 
 class PermitLost(Error):
     """The permit is no longer held: it was settled, expired, or its session ended."""
+
+
+# Of the limits that can refuse a request.
+_SCOPES = {
+    "max_queued": "host",
+    "max_queued_bytes": "host",
+    "max_queued_per_user": "user",
+    "daily_quota": "model",
+}
 
 
 class Rejected(Error):
@@ -70,7 +94,11 @@ class Rejected(Error):
     ``user_limit``, ``too_large``, ``draining``, ``invalid``, ``slots``,
     ``no_credentials``, ``no_memory``, ``body_changed``.  ``retry_after`` is when
     to come back, in seconds; None where coming back is no use or no time is
-    known.  ``model_id`` and ``user`` are those of the request.
+    known.  ``model_id`` and ``user`` are those of the request.  ``limit``: the
+    setting of rgov.conf(5) that refused it (``max_queued``), or ``daily_quota``,
+    the provider's; ``scope``: whose that is, "host", "user" or "model"; both ""
+    where no single one did.  ``queue_position``: the place it would have had in
+    a full queue; None where there is none.
     """
 
     def __init__(
@@ -81,8 +109,13 @@ class Rejected(Error):
         retry_after: float | None = None,
         model_id: str = "",
         user: str = "",
+        limit: str = "",
+        queue_position: int | None = None,
     ) -> None:
         super().__init__(message)
+        self.limit = limit
+        self.scope = _SCOPES.get(limit, "")
+        self.queue_position = queue_position
         self.reason = reason
         self.retry_after = retry_after
         self.model_id = model_id
@@ -211,10 +244,16 @@ def _from_reply(
     body: bytes,
     attempts: int,
     retry_after: float | None,
+    waited_for: dict[str, float],
+    queue_position: int,
 ) -> Error:
     """The exception for an answer that is not a success."""
     if result == _DEADLINE:
-        return Timeout(f"{message or 'the deadline passed'} ({_what(model_id, user)})")
+        return Timeout(
+            f"{message or 'the deadline passed'} ({_what(model_id, user)})",
+            waited_for=waited_for,
+            queue_position=queue_position,
+        )
     if result == _CANCELLED:
         return Error(f"the request was cancelled ({_what(model_id, user)})")
     if result in _REFUSALS:
@@ -228,6 +267,8 @@ def _from_reply(
             retry_after=retry_after,
             model_id=model_id,
             user=user,
+            limit=_limit_of(code),
+            queue_position=queue_position or None,
         )
     return UpstreamError(
         message or _message_of(body),
@@ -238,6 +279,12 @@ def _from_reply(
         attempts=attempts,
         model_id=model_id,
     )
+
+
+def _limit_of(code: str) -> str:
+    """A refusal's code is the setting that refused it, where there is one."""
+    limit = "daily_quota" if code == "DailyQuota" else code
+    return limit if limit in _SCOPES else ""
 
 
 def _message_of(body: bytes) -> str:

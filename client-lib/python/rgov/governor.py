@@ -16,7 +16,7 @@ from .ask import priority_number
 from .errors import ConfigError, Error, Unavailable
 from .loops import AsyncioSession, Ended, LoopSession
 from .permit import Permit
-from .reply import Reply
+from .reply import Progress, Reply
 
 __all__ = ["Governor", "PermitRequest", "connect"]
 
@@ -369,6 +369,19 @@ class Governor:
             return {**dict.fromkeys(_NINE, 0), "scope": "none", "limits": {}}
         limits = {key: found.pop(key) for key in (*_LIMITS, "preset")}
         return {**found, "scope": "host", "limits": limits}
+
+    def waiting(self, *, max_age: float | None = 1.0) -> list[Progress]:
+        """The requests of this process that are out, those of its event loops
+        included: where each stands, and what holds it.
+
+        What rgovd said when they were queued lies in shared memory and costs
+        nothing; where that is older than ``max_age`` seconds rgovd is asked (about
+        0.1 ms each; up to 2 s where it hangs: in an event loop pass None, never
+        ask).
+        """
+        age = -1.0 if max_age is None else max_age
+        handles = [self._handle, *(s.handle for s in self._live_sessions())]
+        return [Progress(*row) for h in handles for row in h.waiting(age)]
 
     def diagnose(self) -> dict[str, int]:
         """This process's own use of librgov, for tests and doctors: ``sleeps``,

@@ -63,10 +63,19 @@ class Permit:
     permit that is dropped without either is settled "ok", without waiting (its
     call may have been made, and rgovd must not count too little).  It belongs to the process that got it: in a forked child it raises
     ForkError, and there its finalizer does nothing.  ``wait_time``: seconds it
-    waited in rgovd's queue.
+    waited in rgovd's queue; ``waited_for``, ``queue_position`` and
+    ``predicted_wait`` as of a :class:`Reply`.
     """
 
-    __slots__ = ("model_id", "user", "wait_time", "_ticket")
+    __slots__ = (
+        "model_id",
+        "user",
+        "wait_time",
+        "waited_for",
+        "queue_position",
+        "predicted_wait",
+        "_ticket",
+    )
 
     def __init__(self, ticket: _rgov.Ticket | None, model_id: str, user: str) -> None:
         """``ticket``: one that is held; None: rgov steps aside, nothing is held."""
@@ -74,8 +83,14 @@ class Permit:
         self.model_id = model_id
         self.user = user
         self.wait_time = 0.0
+        self.waited_for: dict[str, float] = {}
+        self.queue_position = 0
+        self.predicted_wait = 0.0
         if ticket is not None:
             self.wait_time = ticket.wait_time
+            self.waited_for = ticket.waited_for
+            self.queue_position = ticket.queue_position
+            self.predicted_wait = ticket.predicted_wait
             ticket.use()
 
     @property
