@@ -12,7 +12,8 @@ void age_init(struct age *age)
 	for (int class = 0; class < POLICY_CLASSES; class ++)
 		for (int rank = 0; rank < POLICY_CLASSES; rank++)
 			timeline_init(&age->lists[class][rank],
-				offsetof(struct policy_request, p.age_place));
+				offsetof(struct policy_request, p.age_place),
+				NULL);
 }
 
 void age_fini(struct age *age)

@@ -18,6 +18,7 @@
  * while it has a request and its user is below the cap. */
 struct flow {
 	uint32_t place;
+	uint32_t running;                    /* as its heap knows it */
 	struct policy_request *first, *last; /* by p.prev and p.next */
 	uint64_t arrival;      /* of the first: it may be in no cache */
 	double service;        /* tokens charged, over weight */
@@ -39,6 +40,8 @@ struct seat {
  */
 struct tier {
 	uint32_t place;
+	uint32_t running; /* both as its heap knows it: of the team, */
+	uint64_t arrival; /* and of the first flow */
 	struct heap flows;
 	double service;
 	double floor; /* of the flow that left `flows` empty */

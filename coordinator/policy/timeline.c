@@ -44,9 +44,11 @@ static struct policy_request *first_of_rest(const struct timeline *timeline)
 	return place ? (void *)((char *)place - timeline->place) : NULL;
 }
 
-void timeline_init(struct timeline *timeline, size_t place)
+void timeline_init(struct timeline *timeline, size_t place,
+	bool (*is_before)(uint32_t *a, uint32_t *b))
 {
-	*timeline = (struct timeline){.place = place};
+	*timeline =
+		(struct timeline){.rest.is_before = is_before, .place = place};
 	for (uint32_t i = 0; i < TIMELINE_RINGS; i++)
 		timeline->rings[i].name = i;
 }
@@ -192,8 +194,7 @@ int timeline_enter(struct timeline *timeline, struct policy_request *request,
 	}
 	if (timeline_reserve(timeline, 1) != 0)
 		return -ENOMEM;
-	heap_put(&timeline->rest, place_of(timeline, request),
-		(struct heap_key){time, request->p.arrival, 0});
+	heap_put(&timeline->rest, place_of(timeline, request), time);
 	return 0;
 }
 

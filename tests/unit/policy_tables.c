@@ -1,6 +1,7 @@
-/* The heap and the name table, against naive search. */
+/* The heap, the timeline and the name table, against naive search. */
 #include "coordinator/policy/heap.h"
 #include "coordinator/policy/names.h"
+#include "coordinator/policy/timeline.h"
 
 #include "tests/unit/policy_rig.h"
 
@@ -38,8 +39,7 @@ static void the_first_is_the_least(void)
 			one->key =
 				(uint64_t)rig_random(&random, 1000) * MEMBERS +
 				(uint64_t)(one - members);
-			heap_put(&heap, &one->place,
-				(struct heap_key){one->key, 0, 0});
+			heap_put(&heap, &one->place, one->key);
 		} else {
 			heap_take(&heap, &one->place);
 		}
@@ -54,21 +54,28 @@ static void the_first_is_the_least(void)
 	heap_fini(&heap);
 }
 
-/* Equal first keys are decided by the second, then the third. */
-static void ties_are_broken_in_turn(void)
+static bool is_later_member(uint32_t *a, uint32_t *b)
 {
-	struct heap heap = {0};
-	uint32_t a = 0, b = 0, c = 0;
+	return a > b;
+}
+
+/* Equal keys are decided by the heap's owner, also where one moves. */
+static void ties_are_broken_by_the_owner(void)
+{
+	struct heap heap = {.is_before = is_later_member};
+	uint32_t places[3] = {0};
 
 	CU_ASSERT_EQUAL_FATAL(heap_reserve(&heap, 3), 0);
-	heap_put(&heap, &a, (struct heap_key){1, 2, 1});
-	heap_put(&heap, &b, (struct heap_key){1, 1, 9});
-	heap_put(&heap, &c, (struct heap_key){1, 1, 8});
-	CU_ASSERT_PTR_EQUAL(heap_first(&heap), &c);
-	heap_take(&heap, &c);
-	CU_ASSERT_PTR_EQUAL(heap_first(&heap), &b);
-	heap_take(&heap, &b);
-	heap_take(&heap, &a);
+	heap_put(&heap, &places[0], 1);
+	heap_put(&heap, &places[1], 1);
+	heap_put(&heap, &places[2], 2);
+	CU_ASSERT_PTR_EQUAL(heap_first(&heap), &places[1]);
+	heap_put(&heap, &places[2], 1);
+	CU_ASSERT_PTR_EQUAL(heap_first(&heap), &places[2]);
+	heap_take(&heap, &places[2]);
+	CU_ASSERT_PTR_EQUAL(heap_first(&heap), &places[1]);
+	heap_take(&heap, &places[1]);
+	heap_take(&heap, &places[0]);
 	heap_fini(&heap);
 }
 
@@ -126,5 +133,104 @@ static void the_hash_is_keyed(void)
 		names_hash(key, "123456789"), names_hash(key, "12345678"));
 }
 
-SUITE("policy_tables", T(the_first_is_the_least), T(ties_are_broken_in_turn),
-	T(names_are_found_while_there), T(the_hash_is_keyed))
+/* ------------------------------------------------------------ timeline */
+
+enum { WAITERS = 300 };
+
+static bool is_waiter_before(uint32_t *a, uint32_t *b)
+{
+	return holder_of(a, struct policy_request, p.deadline_place)
+		       ->p.arrival <
+	       holder_of(b, struct policy_request, p.deadline_place)->p.arrival;
+}
+
+static const struct policy_request *earliest(
+	const struct policy_request *waiters)
+{
+	const struct policy_request *first = NULL;
+
+	for (int i = 0; i < WAITERS; i++) {
+		const struct policy_request *one = &waiters[i];
+
+		if (one->p.deadline_place == 0)
+			continue;
+		if (first == NULL || one->deadline_ns < first->deadline_ns ||
+			(one->deadline_ns == first->deadline_ns &&
+				one->p.arrival < first->p.arrival))
+			first = one;
+	}
+	return first;
+}
+
+/* One enters, or leaves.  `spread`: how far from order the times are. */
+static void stir(struct timeline *timeline, struct policy_request *one,
+	uint64_t clock, uint64_t *random, uint32_t spread)
+{
+	if (one->p.deadline_place != 0) {
+		timeline_leave(timeline, one);
+		return;
+	}
+	one->deadline_ns = clock + rig_random(random, spread);
+	one->p.arrival = clock;
+	CU_ASSERT_EQUAL(timeline_enter(timeline, one, one->deadline_ns), 0);
+}
+
+/* Whatever comes and goes, in order or not, the first is the earliest, and of
+ * equal ones the one that arrived first. */
+static void the_first_is_the_earliest(void)
+{
+	static const uint32_t spreads[] = {1, 3, 50, 100000};
+	static struct policy_request waiters[WAITERS];
+	uint64_t random = rig_seed(5);
+
+	for (size_t s = 0; s < sizeof(spreads) / sizeof(*spreads); s++) {
+		struct timeline timeline;
+
+		memset(waiters, 0, sizeof(waiters));
+		timeline_init(&timeline,
+			offsetof(struct policy_request, p.deadline_place),
+			is_waiter_before);
+		for (uint64_t i = 1; i < ROUNDS; i++) {
+			uint32_t who = rig_random(&random, WAITERS);
+			const struct policy_request *first;
+
+			stir(&timeline, &waiters[who], i, &random, spreads[s]);
+			first = earliest(waiters);
+			CU_ASSERT_PTR_EQUAL(timeline_first(&timeline), first);
+			CU_ASSERT_EQUAL(timeline_first_time(&timeline),
+				first ? first->deadline_ns : UINT64_MAX);
+		}
+		for (int i = 0; i < WAITERS; i++)
+			timeline_leave(&timeline, &waiters[i]);
+		CU_ASSERT_PTR_NULL(timeline_first(&timeline));
+		timeline_fini(&timeline);
+	}
+}
+
+/* One that stays for ever does not make the ring grow with those that pass. */
+static void holes_are_closed(void)
+{
+	enum { PASSING = 100000 };
+	static struct policy_request stays, passes;
+	struct timeline timeline;
+
+	timeline_init(&timeline,
+		offsetof(struct policy_request, p.deadline_place), NULL);
+	CU_ASSERT_EQUAL(timeline_enter(&timeline, &stays, 1), 0);
+	for (uint64_t i = 2; i < PASSING; i += 2) {
+		static struct policy_request other;
+
+		CU_ASSERT_EQUAL(timeline_enter(&timeline, &passes, i), 0);
+		CU_ASSERT_EQUAL(timeline_enter(&timeline, &other, i + 1), 0);
+		timeline_leave(&timeline, &passes);
+		timeline_leave(&timeline, &other);
+	}
+	for (int i = 0; i < TIMELINE_RINGS; i++)
+		CU_ASSERT_TRUE(timeline.rings[i].capacity <= 64);
+	timeline_leave(&timeline, &stays);
+	timeline_fini(&timeline);
+}
+
+SUITE("policy_tables", T(the_first_is_the_least),
+	T(ties_are_broken_by_the_owner), T(names_are_found_while_there),
+	T(the_hash_is_keyed), T(the_first_is_the_earliest), T(holes_are_closed))
