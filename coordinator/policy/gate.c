@@ -10,7 +10,8 @@ static void open_gate(struct gate *gate)
 	gate->probe = NULL;
 }
 
-/* When it has; UINT64_MAX while it is still connecting: nobody has judged it. */
+/* When it has; UINT64_MAX while it is still connecting: nobody has judged it.
+ */
 static uint64_t proven_ns(const struct gate *gate, uint64_t ok_after_ns)
 {
 	if (!(gate->probe->p.flags & POLICY_STARTED))

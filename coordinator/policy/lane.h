@@ -16,8 +16,8 @@
 
 struct policy_lane {
 	struct policy *policy;
-	struct policy_lane *prev, *next;  /* policy->ready */
-	bool is_ready;                    /* somebody is in its order */
+	struct policy_lane *prev, *next; /* policy->ready */
+	bool is_ready;                   /* somebody is in its order */
 	uint64_t served; /* its last turn, of policy->turns; made: one too */
 	const struct policy_model *model; /* NULL: no block */
 	struct rank ranks[POLICY_CLASSES];

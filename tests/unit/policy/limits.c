@@ -1,6 +1,8 @@
 /* Windows, buckets, days, costs, the gate: docs/policy.md, sections 1, 3, 5. */
 #include "tests/unit/policy/reference.h"
 
+#include <assert.h>
+
 #define DAY_NS (86400 * UINT64_C(1000000000))
 #define MOST_TOKENS (UINT64_C(1) << 40)
 
@@ -114,20 +116,15 @@ bool ref_has_start(const struct ref *ref, const struct ref_scope *scope,
 	return !scope->smooth || is_smooth(ref, scope, lane, user);
 }
 
-/* Room is made by forgetting what is out of every window. */
 void ref_note_start(struct ref *ref, int id)
 {
-	uint32_t n = 0;
+	struct ref_request *r = &ref->requests[id];
 
-	for (uint32_t i = 0; i < ref->n_starts; i++)
-		if (ref->starts[i].at_ns + window_ns(ref) > ref->now_ns)
-			ref->starts[n++] = ref->starts[i];
-	ref->starts[n++] = (struct ref_start){.at_ns = ref->now_ns,
-		.lane = ref->requests[id].lane,
-		.user = ref->requests[id].user};
-	ref->n_starts = n;
-	ref->requests[id].is_started = true;
-	ref->requests[id].started_ns = ref->now_ns;
+	assert(ref->n_starts < REF_STARTS);
+	ref->starts[ref->n_starts++] = (struct ref_start){
+		.at_ns = ref->now_ns, .lane = r->lane, .user = r->user};
+	r->is_started = true;
+	r->started_ns = ref->now_ns;
 }
 
 /* ------------------------------------------------------------ tokens */
@@ -177,15 +174,17 @@ static uint64_t least(uint64_t a, uint64_t b)
 /* What is larger than the bucket goes when that is full; than the day, when
  * that is unused. */
 bool ref_bucket_covers(
-	const struct ref *ref, struct ref_bucket *bucket, uint64_t tokens)
+	const struct ref *ref, const struct ref_bucket *bucket, uint64_t tokens)
 {
-	ref_bucket_refill(ref, bucket);
-	if (bucket->limit != 0 &&
-		bucket->parts < (ref_wide)least(tokens, bucket->limit) *
-					ref->config.minute_ns)
+	struct ref_bucket copy = *bucket;
+
+	ref_bucket_refill(ref, &copy);
+	if (copy.limit != 0 &&
+		copy.parts < (ref_wide)least(tokens, copy.limit) *
+				     ref->config.minute_ns)
 		return false;
-	return bucket->day_limit == 0 || bucket->day_used <= 0 ||
-	       (uint64_t)bucket->day_used + tokens <= bucket->day_limit;
+	return copy.day_limit == 0 || copy.day_used <= 0 ||
+	       (uint64_t)copy.day_used + tokens <= copy.day_limit;
 }
 
 uint64_t ref_bucket_take(

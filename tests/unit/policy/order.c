@@ -135,80 +135,64 @@ void ref_look_at_user(struct ref *ref, int user)
 
 /* Since when has the queue been free?  Between two looks only time goes by, and
  * that frees once: found by halving. */
-static uint64_t free_since(
-	struct ref *ref, int user, int head, uint64_t held_ns)
+static uint64_t free_since(struct ref *ref, int head)
 {
+	const struct ref_request *r = &ref->requests[head];
+	uint64_t held_ns =
+		ref->lanes[r->lane].users[r->user][r->rank].looked_ns;
 	uint64_t now_ns = ref->now_ns, free_ns = now_ns;
 
 	while (free_ns - held_ns > 1) {
-		struct ref then = *ref;
-
-		then.now_ns = held_ns + (free_ns - held_ns) / 2;
-		if (is_held(&then, user, head))
-			held_ns = then.now_ns;
+		ref->now_ns = held_ns + (free_ns - held_ns) / 2;
+		if (is_held(ref, r->user, head))
+			held_ns = ref->now_ns;
 		else
-			free_ns = then.now_ns;
+			free_ns = ref->now_ns;
 	}
+	ref->now_ns = now_ns;
 	return free_ns;
 }
 
-struct freed {
-	uint64_t since_ns, arrival;
-	int lane, user;
-	enum policy_class rank;
-};
-
-static bool is_freed_before(struct freed a, struct freed b)
+/* Is it the first of a queue that was held, and is that no longer? */
+static bool is_freed(struct ref *ref, int id)
 {
-	return a.since_ns != b.since_ns ? a.since_ns < b.since_ns
-					: a.arrival < b.arrival;
+	const struct ref_request *r = &ref->requests[id];
+
+	return r->state == POLICY_QUEUED &&
+	       !ref->lanes[r->lane].users[r->user][r->rank].is_present &&
+	       head_of(ref, r->lane, r->user, r->rank) == id &&
+	       !is_held(ref, r->user, id);
 }
 
-/* Was this queue held, and is it no longer? */
-static bool is_freed(struct ref *ref, struct freed *freed)
+/* The one that was freed first; of those the one that came first. */
+static int first_freed(struct ref *ref)
 {
-	const struct ref_account *account =
-		&ref->lanes[freed->lane].users[freed->user][freed->rank];
-	int head = head_of(ref, freed->lane, freed->user, freed->rank);
+	int first = REF_NOBODY;
+	uint64_t first_ns = 0;
 
-	if (head == REF_NOBODY || account->is_present ||
-		is_held(ref, freed->user, head))
-		return false;
-	freed->arrival = ref->requests[head].arrival;
-	freed->since_ns =
-		free_since(ref, freed->user, head, account->looked_ns);
-	return true;
-}
+	for (int i = 0; i < REF_REQUESTS; i++) {
+		uint64_t since_ns = is_freed(ref, i) ? free_since(ref, i) : 0;
 
-static bool find_freed(struct ref *ref, struct freed *ret_first)
-{
-	bool any = false;
-
-	for (int lane = 0; lane < REF_LANES; lane++) {
-		for (int user = 0; user < REF_USERS; user++) {
-			for (int rank = 0; rank < POLICY_CLASSES; rank++) {
-				struct freed freed = {.lane = lane,
-					.user = user,
-					.rank = rank};
-
-				if (!is_freed(ref, &freed) ||
-					(any && !is_freed_before(
-							freed, *ret_first)))
-					continue;
-				*ret_first = freed;
-				any = true;
-			}
+		if (since_ns == 0)
+			continue;
+		if (first == REF_NOBODY || since_ns < first_ns ||
+			(since_ns == first_ns &&
+				ref->requests[i].arrival <
+					ref->requests[first].arrival)) {
+			first = i;
+			first_ns = since_ns;
 		}
 	}
-	return any;
+	return first;
 }
 
 void ref_release(struct ref *ref)
 {
-	struct freed freed;
+	int id;
 
-	while (find_freed(ref, &freed))
-		ref_look_at_queue(ref, freed.lane, freed.user, freed.rank);
+	while ((id = first_freed(ref)) != REF_NOBODY)
+		ref_look_at_queue(ref, ref->requests[id].lane,
+			ref->requests[id].user, ref->requests[id].rank);
 }
 
 void ref_charge(struct ref *ref, const struct ref_request *r, double tokens)

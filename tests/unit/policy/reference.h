@@ -169,8 +169,8 @@ void ref_bucket_set(struct ref *ref, struct ref_bucket *bucket, uint64_t limit,
 	uint64_t day_limit, uint64_t reserved);
 /* Brings the level to now. */
 void ref_bucket_refill(const struct ref *ref, struct ref_bucket *bucket);
-bool ref_bucket_covers(
-	const struct ref *ref, struct ref_bucket *bucket, uint64_t tokens);
+bool ref_bucket_covers(const struct ref *ref, const struct ref_bucket *bucket,
+	uint64_t tokens);
 /* Returns the day that was charged. */
 uint64_t ref_bucket_take(
 	const struct ref *ref, struct ref_bucket *bucket, uint64_t tokens);
