@@ -111,7 +111,9 @@ static bool make_room(struct policy *policy, uint64_t now_ns)
 		if (!is_spent(lane, now_ns))
 			continue;
 		names_remove(&policy->lane_names, lane->hash, lane);
-		policy->lanes[i] = policy->lanes[--policy->n_lanes];
+		policy->n_lanes--;
+		memmove(&policy->lanes[i], &policy->lanes[i + 1],
+			(policy->n_lanes - i) * sizeof(struct policy_lane *));
 		lane_free(lane);
 		return true;
 	}
