@@ -36,7 +36,7 @@ extern const char *const script_apps[SCRIPT_APPS];
 	KNOB(user_concurrent, 3, 3)                                            \
 	KNOB(user_queued, 3, 8)                                                \
 	KNOB(queued, 2, 16)                                                    \
-	KNOB(lanes, 2, 2)                                                      \
+	KNOB(lanes, 2, 3)                                                      \
 	KNOB(day_offset_s, 4, 86399)                                           \
 	KNOB(age_ms, 4, 2000)                                                  \
 	KNOB(batch_share_percent, 4, 100)                                      \
