@@ -19,6 +19,7 @@ DEPS := gcc make pkg-config liburing-dev libcurl4-openssl-dev libssl-dev \
 	python3 python3-dev python3-setuptools python3-flask gunicorn \
 	python3-boto3 openssl tmux
 FAULT_DEPS := clang llvm spin strace faketime python3-h2 tinyproxy
+EXPERIMENT_DEPS := python3-celery python3-redis redis-tools faketime
 LINT_DEPS := clang clang-format clang-tidy cppcheck shellcheck mandoc
 
 PKGS := liburing libcurl libcrypto libconfuse
@@ -77,7 +78,7 @@ TOOL_LIBS_bedrock-sim := -lmicrohttpd -ljansson -lcrypto -lm -lpthread
 .SUFFIXES:
 .PHONY: all help deps lint-deps fault-deps build-tests build-faults check \
 	check-faults model fuzz soak demo demo-serve lint asan tsan \
-	bench-handoff bench-compare bench-policy install clean
+	bench-handoff bench-compare experiment bench-policy install clean
 
 all: $(RGOVD) $(LIBS) $(TOOLS) $(PYEXT) ## build everything (default)
 
@@ -237,6 +238,14 @@ bench-policy: $(BUILD)/bench/policy_growth ## cost of a decision as the queue gr
 AGAINST ?= HEAD^
 bench-compare: all $(BENCHES) ## the same, beside another commit: AGAINST=COMMIT
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) bench/compare $(AGAINST)
+
+QUICK ?=
+PUBLISH ?=
+experiment: ## what users wait, against what they have today; under 15 minutes
+	@tools/install-deps $(DEPS) $(EXPERIMENT_DEPS)
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) bench/experiment/run \
+		$(if $(QUICK),--quick) $(if $(PUBLISH),--publish)
 
 # ---------------------------------------------------------------- demo
 
