@@ -141,7 +141,7 @@ $(UNIT_BINS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o \
 		$(COORD_OBJS) $(CLIENT_OBJS)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) $(sort $^) -o $@ $(COORD_LIBS) -lcunit
+	$(Q)$(CC) $(ALL_LDFLAGS) $(sort $^) -o $@ $(COORD_LIBS) -lm -lcunit
 
 # The policy beside its reference.
 $(BUILD)/tests/unit/policy_properties: \

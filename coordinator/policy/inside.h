@@ -31,7 +31,7 @@ struct policy {
 	struct window window;
 	uint64_t full_from_ns, full_until_ns; /* policy_restore_full */
 	uint32_t batch_limit;
-	uint64_t hold_ns; /* how long a request runs, smoothed; 0: unknown */
+	struct mean hold_ns; /* how long a request runs */
 	uint32_t running, running_peak, batch_running;
 	uint32_t queued, queued_peak; /* backing off too */
 

@@ -33,7 +33,8 @@ struct policy_lane {
 	uint32_t running, running_peak, batch_running;
 	uint32_t queued, backing_off;
 	uint32_t retry_left, retry_budget; /* budget 0: none */
-	uint64_t hold_ns; /* how long one runs, smoothed; 0: unknown */
+	struct mean hold_ns; /* how long one runs */
+	struct mean cost;    /* what one used in the end */
 	uint64_t admitted, done, throttled, lost, retries;
 
 	uint64_t hash;

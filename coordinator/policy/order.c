@@ -166,6 +166,7 @@ int order_reserve_team(struct policy_lane *lane, uint32_t n_teams)
 
 static void append(struct flow *flow, struct policy_request *request)
 {
+	request->p.ticket = flow->last ? flow->last->p.ticket + 1 : 0;
 	request->p.prev = flow->last;
 	request->p.next = NULL;
 	if (flow->last != NULL) {
@@ -179,6 +180,7 @@ static void append(struct flow *flow, struct policy_request *request)
 
 static void prepend(struct flow *flow, struct policy_request *request)
 {
+	request->p.ticket = flow->first ? flow->first->p.ticket - 1 : 0;
 	request->p.prev = NULL;
 	request->p.next = flow->first;
 	if (flow->first != NULL)
@@ -195,6 +197,8 @@ static void unlink_request(struct policy_request *request)
 	struct policy_request *prev = request->p.prev, *next = request->p.next;
 
 	why_flip(request);
+	flow->n--;
+	request->lane->ranks[request->p.rank].queued--;
 	if (next != NULL)
 		next->p.prev = prev;
 	else
@@ -207,6 +211,22 @@ static void unlink_request(struct policy_request *request)
 	flow->arrival = next ? next->p.arrival : 0;
 }
 
+/* Those who ask lately stand where ahead_look() sees them. */
+static void bring_forward(struct seat *seat)
+{
+	struct team *team = seat->team;
+	struct policy_lane *lane = team->lane;
+
+	if (seat != team->seats) {
+		DL_DELETE2(team->seats, seat, team_prev, team_next);
+		DL_PREPEND2(team->seats, seat, team_prev, team_next);
+	}
+	if (team != lane->teams) {
+		DL_DELETE(lane->teams, team);
+		DL_PREPEND(lane->teams, team);
+	}
+}
+
 /* Behind others nothing changes for the order. */
 void order_enter(struct policy_request *request, bool at_head)
 {
@@ -216,9 +236,14 @@ void order_enter(struct policy_request *request, bool at_head)
 		prepend(flow, request);
 	else
 		append(flow, request);
+	flow->n++;
+	request->lane->ranks[request->p.rank].queued++;
 	why_flip(request);
-	if (flow->first == request)
-		refresh(request->p.seat, request->p.rank);
+	if (flow->first != request)
+		return;
+	if (flow->n == 1)
+		bring_forward(request->p.seat);
+	refresh(request->p.seat, request->p.rank);
 }
 
 void order_leave(struct policy_request *request)

@@ -13,6 +13,7 @@
 
 #include "coordinator/policy/heap.h"
 #include "coordinator/policy/policy.h"
+#include "coordinator/policy/predict.h"
 
 /* One user's requests of one class in one lane.  In its team's heap exactly
  * while it has a request and its user is below the cap. */
@@ -23,6 +24,8 @@ struct flow {
 	uint64_t arrival;      /* of the first: it may be in no cache */
 	double service;        /* tokens charged, over weight */
 	struct why_hold *hold; /* NULL: its user was never held */
+	uint32_t n;
+	struct pace pace; /* of arrivals */
 };
 
 /* One user in one lane. */
@@ -33,6 +36,7 @@ struct seat {
 	struct seat *team_prev, *team_next; /* seats of the team */
 	uint32_t running;
 	struct learn *learned; /* NULL: nothing yet */
+	struct mean cost;      /* what was used in the end */
 	struct flow flows[POLICY_CLASSES];
 };
 
@@ -63,6 +67,7 @@ struct team {
 struct rank {
 	struct heap teams;
 	double floor;
+	uint32_t queued;
 };
 
 /* Room in the heaps for one more seat of the team; one more team of the lane.

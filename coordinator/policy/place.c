@@ -45,6 +45,8 @@ void place_enter(struct policy *policy, struct policy_request *request)
 {
 	count_waiting(policy, request);
 	queue(policy, request, false);
+	pace_count(&request->p.seat->flows[request->p.rank].pace,
+		request->lane->window.span_ns, policy->now_ns);
 }
 
 void place_drop(struct policy *policy, struct policy_request *request)
@@ -167,13 +169,18 @@ void place_hold(struct policy *policy, struct policy_request *request,
 	run(policy, request, tokens, tokens, now_ns);
 }
 
-/* Smoothed over about eight requests. */
-static void smooth(uint64_t *mean_ns, uint64_t sample_ns)
+/* For predictions. */
+static void note_end(struct policy *policy,
+	const struct policy_request *request, uint64_t used, uint64_t now_ns)
 {
-	if (*mean_ns == 0)
-		*mean_ns = sample_ns;
-	else
-		*mean_ns = *mean_ns - *mean_ns / 8 + sample_ns / 8;
+	double hold_ns = (double)(now_ns - request->admitted_ns);
+
+	mean_add(&request->lane->hold_ns, hold_ns);
+	mean_add(&policy->hold_ns, hold_ns);
+	if (used == 0)
+		return;
+	mean_add(&request->lane->cost, (double)used);
+	mean_add(&request->p.seat->cost, (double)used);
 }
 
 void place_stop(struct policy *policy, struct policy_request *request,
@@ -196,8 +203,7 @@ void place_stop(struct policy *policy, struct policy_request *request,
 		lane->batch_running--;
 	}
 	order_stop(request, cost);
-	smooth(&lane->hold_ns, now_ns - request->admitted_ns);
-	smooth(&policy->hold_ns, now_ns - request->admitted_ns);
+	note_end(policy, request, used, now_ns);
 }
 
 void place_back_off(struct policy *policy, struct policy_request *request,

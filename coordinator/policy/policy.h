@@ -203,6 +203,7 @@ struct policy_request {
 		uint32_t retry_cost; /* the last one paid */
 		uint32_t flags;
 		enum policy_class rank;               /* after ageing */
+		uint32_t ticket; /* grows along its queue */
 		uint32_t waited[POLICY_WAIT_REASONS]; /* why_flip() */
 	} p;
 };

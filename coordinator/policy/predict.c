@@ -1,92 +1,186 @@
 /*
- * Predicted waits.  Rough: how often this lane can start one, from its limits
- * and from how long requests run lately, times how many go before.
+ * Predicted waits: who goes before (ahead.c), and when that many have started,
+ * by every limit on the way; docs/policy.md, section 10.
  */
+#include "coordinator/policy/predict.h"
+
+#include "coordinator/policy/ahead.h"
 #include "coordinator/policy/inside.h"
 
-#define LEAST_NS UINT64_C(1000000) /* 0 would mean: no use */
+#define LEAST_NS 1e6 /* 0 would mean: no use */
+#define NEVER_NS 9e18
 
-static uint64_t later_of(uint64_t a_ns, uint64_t b_ns)
+enum { ROUNDS = 12 };
+
+void mean_add(struct mean *mean, double sample)
 {
-	return a_ns > b_ns ? a_ns : b_ns;
+	if (mean->n < MEAN_OVER)
+		mean->n++;
+	mean->value += (sample - mean->value) / mean->n;
 }
 
-/* Time between two starts that a window and a concurrency allow. */
-static uint64_t interval_ns(
-	const struct window *window, uint32_t max_concurrent, uint64_t hold_ns)
+static void pace_turn(struct pace *pace, uint64_t period)
 {
-	uint64_t ns = LEAST_NS;
-
-	if (window->limit != 0)
-		ns = later_of(ns, window->span_ns / window->limit);
-	if (max_concurrent != 0)
-		ns = later_of(ns, hold_ns / max_concurrent);
-	return ns;
+	if (period == pace->period)
+		return;
+	pace->before = period == pace->period + 1 ? pace->now : 0;
+	pace->now = 0;
+	pace->period = period;
 }
 
-static uint64_t host_interval_ns(const struct policy *policy)
+void pace_count(struct pace *pace, uint64_t period_ns, uint64_t now_ns)
 {
-	return interval_ns(&policy->window,
-		policy->settings->config.max_concurrent, policy->hold_ns);
+	pace_turn(pace, now_ns / period_ns);
+	pace->now++;
 }
 
-/* The host's starts are shared by the lanes: with a full host this is short. */
-static uint64_t lane_interval_ns(
-	const struct policy *policy, const struct policy_lane *lane)
+double pace_rate(const struct pace *pace, uint64_t period_ns, uint64_t now_ns)
 {
-	return later_of(host_interval_ns(policy),
-		interval_ns(
-			&lane->window, lane->max_concurrent, lane->hold_ns));
+	struct pace copy = *pace;
+	double part = (double)(now_ns % period_ns) / (double)period_ns;
+
+	pace_turn(&copy, now_ns / period_ns);
+	return (copy.now + copy.before * (1 - part)) / (double)period_ns;
 }
 
-static uint64_t until_ns(uint64_t time_ns, uint64_t now_ns)
+static double most(double a, double b)
 {
-	return time_ns > now_ns ? time_ns - now_ns : 0;
+	return a > b ? a : b;
 }
 
-static uint64_t gate_ns(const struct policy_lane *lane, uint64_t now_ns)
+/* n starts into the future, with `running` of `limit` places taken. */
+static double places_ns(
+	double n, uint32_t running, uint32_t limit, const struct mean *hold_ns)
 {
-	return lane->gate.is_closed ? until_ns(lane->gate.opens_ns, now_ns) : 0;
+	double free = (double)limit - running;
+
+	if (limit == 0 || n <= free)
+		return 0;
+	return (n - free) * hold_ns->value / limit;
 }
 
-/* Users take turns, so that at most `own` rounds go before. */
-static uint64_t rounds_ns(const struct policy *policy,
-	const struct policy_request *request, uint64_t own, uint64_t now_ns)
+static double window_ns(const struct window *window, double n, uint64_t now_ns)
+{
+	return (double)(window_nth(window, (uint64_t)(n + 0.5), now_ns) -
+			now_ns);
+}
+
+/* `before` of the mean cost, then one of `own`. */
+static double tokens_ns(const struct tokens *tokens, double before,
+	const struct mean *cost, uint64_t own, uint64_t now_ns)
+{
+	double need = before * (cost->n ? cost->value : (double)own) +
+		      (double)own - (double)tokens_available(tokens, now_ns);
+
+	if (tokens->limit == 0 || need <= 0)
+		return 0;
+	return need * (double)tokens->minute_ns / (double)tokens->limit;
+}
+
+/* When the lane and the host have started `before`, and can start this one. */
+static double starts_ns(const struct policy *policy,
+	const struct policy_request *request, double before, uint64_t now_ns)
 {
 	const struct policy_lane *lane = request->lane;
-	uint64_t before = own * policy->n_active;
+	const struct policy_config *config = &policy->settings->config;
+	double all = before + ahead_elsewhere(policy, request, before), ns;
 
-	before = before < lane->queued ? before : lane->queued;
-	before = before > 0 ? before : 1;
-	return gate_ns(lane, now_ns) + before * lane_interval_ns(policy, lane);
+	ns = places_ns(before + 1, lane->running, lane->max_concurrent,
+		&lane->hold_ns);
+	ns = most(ns, window_ns(&lane->window, before + 1, now_ns));
+	ns = most(ns, tokens_ns(&lane->tokens, before, &lane->cost,
+			      lane_reservation(lane, request), now_ns));
+	ns = most(ns, places_ns(all + 1, policy->running,
+			      config->max_concurrent, &policy->hold_ns));
+	return most(ns, window_ns(&policy->window, all + 1, now_ns));
+}
+
+/* Its user's own requests before it, by its user's own limits. */
+static double own_ns(const struct policy_request *request, double before)
+{
+	const struct policy_user *user = request->user_entry;
+
+	return places_ns(before + 1, user->running, user->max_running,
+		&request->lane->hold_ns);
+}
+
+static double gate_ns(const struct policy_request *request, uint64_t now_ns)
+{
+	const struct gate *gate = &request->lane->gate;
+
+	if (!gate->is_closed || gate->opens_ns <= now_ns)
+		return 0;
+	return (double)(gate->opens_ns - now_ns);
+}
+
+static double backoff_ns(const struct policy *policy,
+	const struct policy_request *request, uint64_t now_ns)
+{
+	uint64_t due_ns;
+
+	if (request->state != POLICY_BACKOFF)
+		return 0;
+	due_ns = policy->due.cells[request->p.due_place].key;
+	return due_ns > now_ns ? (double)(due_ns - now_ns) : 0;
+}
+
+/*
+ * More go before it the longer it waits, so the wait is what it takes to start
+ * those that come before or during it: from below, until it stands still.
+ */
+void predict(const struct policy *policy, const struct policy_request *request,
+	uint64_t now_ns, uint32_t *ret_position, uint64_t *ret_ns)
+{
+	struct ahead ahead;
+	double wait_ns, before, held_ns;
+
+	if (now_ns < policy->now_ns)
+		now_ns = policy->now_ns;
+	ahead_look(&ahead, request, now_ns);
+	before = ahead_count(&ahead, 0);
+	*ret_position = 1 + (uint32_t)(before + 0.5);
+	held_ns = most(
+		gate_ns(request, now_ns), backoff_ns(policy, request, now_ns));
+	wait_ns = own_ns(request, ahead.own);
+	for (int i = 0; i < ROUNDS; i++) {
+		double last_ns = wait_ns;
+
+		before = ahead_count(&ahead, wait_ns);
+		wait_ns = most(
+			wait_ns, starts_ns(policy, request, before, now_ns));
+		if (wait_ns <= last_ns * 1.01)
+			break;
+	}
+	wait_ns = most(wait_ns + held_ns, LEAST_NS);
+	*ret_ns = wait_ns < NEVER_NS ? (uint64_t)wait_ns : UINT64_MAX;
 }
 
 uint64_t policy_predict_ns(const struct policy *policy,
 	const struct policy_request *request, uint64_t now_ns)
 {
-	return rounds_ns(policy, request, request->user_entry->queued, now_ns);
+	uint32_t position;
+	uint64_t ns;
+
+	predict(policy, request, now_ns, &position, &ns);
+	return ns;
 }
 
-/* Where users of the same service meet. */
-static uint32_t position(const struct policy_request *request)
-{
-	return request->lane->queued + request->lane->backing_off;
-}
-
-void predict(const struct policy *policy, const struct policy_request *request,
-	uint64_t now_ns, uint32_t *ret_position, uint64_t *ret_ns)
-{
-	*ret_position = position(request);
-	*ret_ns = policy_predict_ns(policy, request, now_ns);
-}
-
+/* The next end of one of its user's makes room. */
 uint64_t predict_place_ns(const struct policy *policy,
 	const struct policy_request *request, uint64_t now_ns)
 {
-	return rounds_ns(policy, request, 1, now_ns);
+	double ns =
+		most(starts_ns(policy, request, 0, now_ns), own_ns(request, 0));
+
+	ns = most(ns + gate_ns(request, now_ns), LEAST_NS);
+	return ns < NEVER_NS ? (uint64_t)ns : UINT64_MAX;
 }
 
 uint64_t predict_host_ns(const struct policy *policy)
 {
-	return host_interval_ns(policy);
+	uint32_t limit = policy->settings->config.max_concurrent;
+	double ns = most(window_ns(&policy->window, 1, policy->now_ns),
+		places_ns(1, policy->running, limit, &policy->hold_ns));
+
+	return (uint64_t)most(ns, LEAST_NS);
 }

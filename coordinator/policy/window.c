@@ -153,12 +153,11 @@ int window_restore(struct window *window, uint64_t started_ns, uint64_t now_ns)
 	return 0;
 }
 
-uint32_t window_count(const struct window *window, uint64_t now_ns)
+/* How many stamps are too old to count. */
+static uint32_t count_old(const struct window *window, uint64_t now_ns)
 {
 	uint32_t low = 0, high = window->count;
 
-	if (window->limit != 0 && now_ns < window->full_until_ns)
-		return window->limit;
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
 
@@ -167,5 +166,32 @@ uint32_t window_count(const struct window *window, uint64_t now_ns)
 		else
 			high = middle;
 	}
-	return window->count - low + window->pending;
+	return low;
+}
+
+uint64_t window_nth(const struct window *window, uint64_t n, uint64_t now_ns)
+{
+	uint64_t old, starts, later_ns, over;
+
+	if (window->limit == 0 || n == 0)
+		return now_ns;
+	if (now_ns < window->full_until_ns)
+		now_ns = window->full_until_ns;
+	old = count_old(window, now_ns);
+	starts = window->count - old + window->pending;
+	later_ns = (n - 1) / window->limit * window->span_ns;
+	n = (n - 1) % window->limit + 1;
+	if (starts + n <= window->limit)
+		return now_ns + later_ns;
+	over = starts + n - window->limit; /* this one must go first */
+	if (over <= window->count - old)
+		now_ns = *stamp_at(window, (uint32_t)(old + over - 1));
+	return now_ns + window->span_ns + later_ns;
+}
+
+uint32_t window_count(const struct window *window, uint64_t now_ns)
+{
+	if (window->limit != 0 && now_ns < window->full_until_ns)
+		return window->limit;
+	return window->count - count_old(window, now_ns) + window->pending;
 }

@@ -34,6 +34,9 @@ void window_set(struct window *window, uint32_t limit, uint64_t span_ns);
 /* When there is room for one more start: 0 now, else the time; UINT64_MAX: not
  * before a pending start is stamped or given back. */
 uint64_t window_wait(struct window *window, uint64_t now_ns);
+/* When the n-th start from now may be made if each is made as soon as it may.
+ */
+uint64_t window_nth(const struct window *window, uint64_t n, uint64_t now_ns);
 /* Memory for one more pending start; -ENOMEM with a limit only. */
 int window_reserve(struct window *window);
 /* One more pending start, whatever the limit says. */
