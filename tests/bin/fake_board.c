@@ -125,6 +125,8 @@ static void add_lane(struct board *board, unsigned i, const char *name)
 	lane->gate_opens_ns = board->header.heartbeat_ns + 3600 * SECOND;
 	lane->tokens_available = i == 1 ? -5 : 120000;
 	lane->tokens_limit = 400000;
+	lane->held_by = i == 1 ? SHM_WAIT_GATE : SHM_WAIT_HOST_REQUESTS;
+	lane->held_since_ns = board->header.heartbeat_ns - SECOND;
 	lane->done = 600;
 	lane->throttled = i;
 	lane->retry_budget_left = 500;
@@ -141,6 +143,7 @@ static void add_user(struct board *board, unsigned i, const char *name)
 	user->running_limit = 2;
 	user->queued = i;
 	user->queued_limit = 50;
+	user->held_by = SHM_WAIT_USER_CONCURRENCY;
 	user->service = 1000.0 * i;
 	user->weight = 1;
 	user->done = 240;
@@ -166,6 +169,15 @@ static void add_live(struct board *board, unsigned i, const char *user,
 	live->deadline_ns = now + 7200 * SECOND;
 	live->expires_ns = now + 3600 * SECOND;
 	live->tokens = 4200;
+	if (state == BOARD_LIVE_QUEUED) {
+		live->held_by = i % 2 ? SHM_WAIT_HOST_REQUESTS
+				      : SHM_WAIT_USER_CONCURRENCY;
+		live->position = i - 2;
+		live->as_of_ns = now;
+		live->held_ns = i * SECOND / 2;
+		live->held_until_ns = i % 2 ? now + 2 * SECOND : UINT64_MAX;
+		live->starts_ns = now + i * SECOND;
+	}
 	live->attempts = state != BOARD_LIVE_QUEUED;
 	live->class = (uint8_t)(i % 3);
 	live->kind = state == BOARD_LIVE_PERMIT ? SHM_PERMIT : SHM_CALL;
@@ -253,6 +265,8 @@ static void fill_hostile(struct board *board)
 	board->live[1].class = board->live[1].kind = 200;
 	board->live[2].deadline_ns = UINT64_MAX;
 	board->live[3].enqueued_ns = UINT64_MAX;
+	board->live[3].held_by = UINT32_MAX;
+	board->live[3].held_ns = board->live[3].starts_ns = UINT64_MAX;
 	board->lanes[0].tokens_available = INT64_MIN;
 	board->lanes[0].tokens_limit = UINT64_MAX;
 	store_relaxed(board->counters.retries, UINT64_MAX);

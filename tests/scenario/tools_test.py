@@ -181,6 +181,15 @@ def a_plain_screen_is_as_it_was(columns):
         is_golden(f"rgov-top-plain-{columns}.txt", done.stdout)
 
 
+@checks.cases(("80",), ("150",))
+def the_queue_is_as_it_was(columns):
+    "rgov-top --once --view queue: what waits, in order, and for what."
+    with Board("stopped") as board:
+        done = board.top("--once", "--view", "queue", COLUMNS=columns)
+        equal(done.returncode, 0, f"exit status ({done.stderr})")
+        is_golden(f"rgov-top-queue-{columns}.txt", done.stdout)
+
+
 @checks.cases(("80x24", 80, 24), ("100x30", 100, 30), ("200x60", 200, 60))
 def a_terminal_screen_is_as_it_was(name, columns, rows):
     "The overview on a terminal of that size."
@@ -214,7 +223,8 @@ def keys_do_what_the_help_says():
             top_terminal(board, columns=100, rows=30) as terminal:
         terminal.shows("[1 Overview]")
         for key, title in (("2", "Lanes"), ("3", "Users"), ("4", "Live"),
-                           ("5", "Events"), ("6", "Counters")):
+                           ("5", "Queue"), ("6", "Events"),
+                           ("7", "Counters")):
             terminal.keys(key)
             terminal.shows(f"[{key} {title}]")
         terminal.keys("Tab")
@@ -315,6 +325,18 @@ def json_has_the_promised_names():
               ["running", "running", "permit out", "queued", "queued"],
               "live requests")
         equal(stats["live"][3]["wait_s"], 4.0, "a wait (s)")
+        equal([live.get("held_by") for live in stats["live"]],
+              [None, None, None, "host_requests", "user_concurrency"],
+              "what holds those that wait")
+        equal([lane["held_by"] for lane in stats["lanes"]],
+              ["host_requests", "gate"], "what holds the lanes")
+        equal([user["held_by"] for user in stats["users"]],
+              [""] + ["user_concurrency"] * 4, "what holds the users")
+        equal(json.loads(board.rgov("queue", "--json").stdout),
+              stats["live"][3:], "the queue alone")
+        lines = board.rgov("queue").stdout.splitlines()
+        equal([(line.split()[0], line.split()[4]) for line in lines[1:]],
+              [("103", "1"), ("104", "2")], "the queue in order")
         equal([event["kind"] for event in stats["events"]],
               ["start", "throttle"], "events, the oldest first")
         equal(stats["counters"]["ended_requests"], 1000, "a counter")
@@ -363,8 +385,10 @@ def hostile_text_is_harmless():
     with Board("hostile") as board:
         for done in (board.top(COLUMNS="200"), board.rgov("stats"),
                      board.rgov("doctor"), board.rgov("presets"),
+                     board.rgov("queue"),
                      *(board.top("-v", view) for view in
-                       ("lanes", "users", "live", "events", "counters"))):
+                       ("lanes", "users", "live", "queue", "events",
+                        "counters"))):
             bad = re.search("[\x00-\x09\x0b-\x1f\x7f\u202e\ufffd]", done.stdout)
             check(bad is None, f"{bad!r} in\n{done.stdout}")
             check(done.returncode in (0, UNUSABLE), f"{done}")

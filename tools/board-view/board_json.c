@@ -188,6 +188,10 @@ static struct writer lane_object(
 		from->gate_open != 0
 			? 0
 			: fmax(0, view_left_s(view, from->gate_opens_ns)));
+	put_text(&lane, "held_by",
+		from->queued > 0 ? shm_reason_name(from->held_by) : "");
+	put_real(&lane, "held_s",
+		from->queued > 0 ? view_age_s(view, from->held_since_ns) : 0);
 	put_int(&lane, "admitted", from->admitted);
 	put_int(&lane, "done", from->done);
 	put_int(&lane, "throttled", from->throttled);
@@ -209,11 +213,26 @@ static struct writer user_object(
 	put_int(&user, "queued_limit", from->queued_limit);
 	put_real(&user, "service", from->service);
 	put_real(&user, "weight", from->weight);
+	put_text(&user, "held_by",
+		from->queued > 0 ? shm_reason_name(from->held_by) : "");
 	put_int(&user, "admitted", from->admitted);
 	put_int(&user, "done", from->done);
 	put_int(&user, "refused", from->refused);
 	put_real(&user, "last_s", view_age_s(view, from->last_ns));
 	return user;
+}
+
+/* What holds one that waits. */
+static void put_why(struct writer *to, const struct board_view *view,
+	const struct board_live *from)
+{
+	put_int(to, "position", from->position);
+	put_text(to, "held_by", shm_reason_name(from->held_by));
+	put_real(to, "held_s", view_live_held_s(view, from));
+	if (from->held_until_ns != UINT64_MAX)
+		put_real(to, "held_ends_in_s",
+			fmax(0, view_left_s(view, from->held_until_ns)));
+	put_real(to, "predicted_s", view_live_predicted_s(view, from));
 }
 
 static struct writer live_object(
@@ -241,6 +260,8 @@ static struct writer live_object(
 	if (from->state == BOARD_LIVE_PERMIT)
 		put_real(&live, "expires_in_s",
 			view_left_s(view, from->expires_ns));
+	if (view_live_waits(from) && from->as_of_ns != 0)
+		put_why(&live, view, from);
 	return live;
 }
 
@@ -335,10 +356,40 @@ static void put_rgovd(struct writer *to, const struct board_view *view)
 	put_object(to, "rgovd", &rgovd);
 }
 
+/* Ends the document. */
+static int print(json_t *document, bool failed, bool compact, FILE *out)
+{
+	int rc = 0;
+
+	if (document == NULL || failed)
+		rc = -ENOMEM;
+	else if (json_dumpf(document, out,
+			 JSON_REAL_PRECISION(15) |
+				 (compact ? JSON_COMPACT : JSON_INDENT(2))) <
+			 0 ||
+		 fputc('\n', out) == EOF || fflush(out) == EOF)
+		rc = -EIO;
+	json_decref(document);
+	return rc;
+}
+
+int board_json_print_queue(const struct board_view *view, FILE *out)
+{
+	json_t *array = json_array();
+	struct writer owner = {0};
+
+	for (size_t i = 0; i < SHM_BOARD_LIVE; i++) {
+		if (view_live_waits(&view->live[i])) {
+			struct writer w = live_object(view, &view->live[i]);
+			append(&owner, array, &w);
+		}
+	}
+	return print(array, owner.failed, false, out);
+}
+
 int board_json_print(const struct board_view *view, bool compact, FILE *out)
 {
 	struct writer whole = open_object();
-	int rc = 0;
 
 	put_legacy(&whole, view);
 	put_flat(&whole, view);
@@ -347,14 +398,5 @@ int board_json_print(const struct board_view *view, bool compact, FILE *out)
 	put_tables(&whole, view);
 	put_counters(&whole, view);
 	put_rgovd(&whole, view);
-	if (whole.object == NULL || whole.failed)
-		rc = -ENOMEM;
-	else if (json_dumpf(whole.object, out,
-			 JSON_REAL_PRECISION(15) |
-				 (compact ? JSON_COMPACT : JSON_INDENT(2))) <
-			 0 ||
-		 fputc('\n', out) == EOF || fflush(out) == EOF)
-		rc = -EIO;
-	json_decref(whole.object);
-	return rc;
+	return print(whole.object, whole.failed, compact, out);
 }

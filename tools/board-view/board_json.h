@@ -14,4 +14,7 @@
  * it could not be written. */
 int board_json_print(const struct board_view *view, bool compact, FILE *out);
 
+/* What is queued or backing off, as in `live`: an array. */
+int board_json_print_queue(const struct board_view *view, FILE *out);
+
 #endif

@@ -445,6 +445,28 @@ double view_live_wait_s(
 	return seconds_between(live->enqueued_ns, live->started_ns);
 }
 
+bool view_live_waits(const struct board_live *live)
+{
+	return live->state == BOARD_LIVE_QUEUED ||
+	       live->state == BOARD_LIVE_BACKOFF;
+}
+
+double view_live_predicted_s(
+	const struct board_view *view, const struct board_live *live)
+{
+	return live->as_of_ns == 0
+		       ? 0
+		       : seconds_between(view->as_of_ns, live->starts_ns);
+}
+
+double view_live_held_s(
+	const struct board_view *view, const struct board_live *live)
+{
+	return live->as_of_ns == 0 ? 0
+				   : (double)live->held_ns * 1e-9 +
+					     view_age_s(view, live->as_of_ns);
+}
+
 bool view_live_runs(const struct board_live *live)
 {
 	return live->state == BOARD_LIVE_RUNNING ||

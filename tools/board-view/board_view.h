@@ -97,6 +97,14 @@ double view_left_s(const struct board_view *view, uint64_t stamp_ns);
  */
 double view_live_wait_s(
 	const struct board_view *view, const struct board_live *live);
+/* Is it queued, or backing off? */
+bool view_live_waits(const struct board_live *live);
+/* How much longer such a one may wait, and how long it has for what holds it
+ * now; both 0 where rgovd has not said yet (as_of_ns). */
+double view_live_predicted_s(
+	const struct board_view *view, const struct board_live *live);
+double view_live_held_s(
+	const struct board_view *view, const struct board_live *live);
 /* Is it with the provider, or a permit that is out? */
 bool view_live_runs(const struct board_live *live);
 

@@ -12,7 +12,7 @@ struct entry {
 static const struct entry keys[] = {
 	{"q F10 ^C", "quit"},
 	{"? h F1", "this help"},
-	{"Tab 1-6", "another view"},
+	{"Tab 1-7", "another view"},
 	{"j k arrows", "scroll by one; in the overview, the live requests"},
 	{"PgUp PgDn g G", "scroll by a page, to the top, to the end"},
 	{"< >", "sort by another column; r: the other way round"},

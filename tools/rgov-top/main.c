@@ -42,7 +42,7 @@ static void print_help(void)
 		   "users, requests.\n");
 	options_print(option_rows, OPTION_ROWS, NULL, stdout);
 	(void)puts("\nKeys: q quit, ? help with the meaning of each figure, "
-		   "Tab or 1-6 views.\n"
+		   "Tab or 1-7 views.\n"
 		   "Exit codes: 0; 64 wrong usage; 69 no board.");
 }
 
@@ -81,7 +81,8 @@ static int take_option(struct settings *settings, int letter, const char *value)
 		settings->screen.shown = screen_view_by_name(value);
 		if (settings->screen.shown < SCREEN_OVERVIEW)
 			return usage_error("--view", value,
-				"overview, lanes, users, live, events or "
+				"overview, lanes, users, live, queue, events "
+				"or "
 				"counters");
 		return 0;
 	case 'f':

@@ -144,7 +144,7 @@ static void draw_keys(
 	}
 	(void)canvas_printf(canvas, row, 0,
 		screen->paused ? STYLE_WARN : STYLE_DIM,
-		"%s  ? help  1-6 view  j/k scroll  < > sort  r reverse  "
+		"%s  ? help  1-7 view  j/k scroll  < > sort  r reverse  "
 		"/ filter  + - %.3gs",
 		screen->paused ? "PAUSED (Space)" : "q quit  Space pause",
 		screen->interval_s);

@@ -22,6 +22,10 @@ enum live_column {
 #define LIVE(id, ...) LIVE_##id,
 #include "tools/rgov-top/views.def"
 };
+enum queue_column {
+#define QUEUE(id, ...) QUEUE_##id,
+#include "tools/rgov-top/views.def"
+};
 enum events_column {
 #define EVENTS(id, ...) EVENTS_##id,
 #include "tools/rgov-top/views.def"
@@ -43,6 +47,10 @@ static const struct view_column USERS_columns[] = {
 };
 static const struct view_column LIVE_columns[] = {
 #define LIVE ROW
+#include "tools/rgov-top/views.def"
+};
+static const struct view_column QUEUE_columns[] = {
+#define QUEUE ROW
 #include "tools/rgov-top/views.def"
 };
 static const struct view_column EVENTS_columns[] = {
@@ -139,6 +147,12 @@ static void set_gate(const struct look *look, const struct board_lane *lane,
 	cell->style = STYLE_BAD;
 }
 
+/* While nobody waits nothing holds it. */
+static void set_held(uint32_t queued, uint32_t reason, struct cell *cell)
+{
+	set_text(cell, queued > 0 ? shm_reason_name(reason) : "-");
+}
+
 static void lanes_cell(const struct look *look, size_t row,
 	enum lanes_column column, struct cell *cell)
 {
@@ -150,6 +164,9 @@ static void lanes_cell(const struct look *look, size_t row,
 		return;
 	case LANES_RUNNING:
 		set_share(cell, lane->running, lane->running_limit);
+		return;
+	case LANES_HELD:
+		set_held(lane->queued, lane->held_by, cell);
 		return;
 	case LANES_PEAK:
 		set_count(cell, lane->running_peak);
@@ -209,6 +226,9 @@ static void users_cell(const struct look *look, size_t row,
 		(void)snprintf(
 			cell->text, sizeof(cell->text), "%.3g", user->weight);
 		cell->number = user->weight;
+		return;
+	case USERS_HELD:
+		set_held(user->queued, user->held_by, cell);
 		return;
 	case USERS_DONE:
 		set_count(cell, (double)user->done);
@@ -327,6 +347,95 @@ static void live_cell(const struct look *look, size_t row,
 	}
 }
 
+static void set_nothing(struct cell *cell)
+{
+	set_text(cell, "-");
+	cell->number = INFINITY;
+}
+
+/* What rgovd says of one that waits, once it has said something. */
+static void set_queued(const struct board_view *board,
+	const struct board_live *live, enum queue_column column,
+	struct cell *cell)
+{
+	if (live->as_of_ns == 0) {
+		set_nothing(cell);
+	} else if (column == QUEUE_PLACE) {
+		set_count(cell, live->position);
+	} else if (column == QUEUE_WHY) {
+		set_text(cell, shm_reason_text(live->held_by));
+	} else if (column == QUEUE_HELD) {
+		set_span(cell, view_live_held_s(board, live));
+	} else if (column == QUEUE_STARTS) {
+		set_span(cell, view_live_predicted_s(board, live));
+	} else if (live->held_until_ns == UINT64_MAX) {
+		set_nothing(cell);
+	} else {
+		set_span(
+			cell, fmax(0, view_left_s(board, live->held_until_ns)));
+	}
+}
+
+static enum live_column live_column_of(enum queue_column column)
+{
+	switch (column) {
+	case QUEUE_USER:
+		return LIVE_USER;
+	case QUEUE_MODEL:
+		return LIVE_MODEL;
+	case QUEUE_WAIT:
+		return LIVE_WAIT;
+	case QUEUE_LEFT:
+		return LIVE_LEFT;
+	case QUEUE_CLASS:
+		return LIVE_CLASS;
+	case QUEUE_ATTEMPTS:
+		return LIVE_ATTEMPTS;
+	case QUEUE_TOKENS:
+		return LIVE_TOKENS;
+	case QUEUE_PID:
+		return LIVE_PID;
+	case QUEUE_NUMBER:
+	case QUEUE_PLACE:
+	case QUEUE_WHY:
+	case QUEUE_HELD:
+	case QUEUE_ENDS:
+	case QUEUE_STARTS:
+		break;
+	}
+	return LIVE_NUMBER;
+}
+
+static void queue_cell(const struct look *look, size_t row,
+	enum queue_column column, struct cell *cell)
+{
+	const struct board_live *live = &look->board->live[row];
+
+	switch (column) {
+	case QUEUE_PLACE:
+	case QUEUE_WHY:
+	case QUEUE_HELD:
+	case QUEUE_ENDS:
+	case QUEUE_STARTS:
+		set_queued(look->board, live, column, cell);
+		return;
+	case QUEUE_LEFT:
+	case QUEUE_USER:
+	case QUEUE_MODEL:
+	case QUEUE_WAIT:
+	case QUEUE_CLASS:
+	case QUEUE_ATTEMPTS:
+	case QUEUE_TOKENS:
+	case QUEUE_PID:
+	case QUEUE_NUMBER:
+		live_cell(look, row, live_column_of(column), cell);
+		break;
+	}
+	if (column == QUEUE_LEFT &&
+		cell->number < view_live_predicted_s(look->board, live))
+		cell->style = STYLE_BAD;
+}
+
 static void set_time_of_day(uint64_t unix_ns, struct cell *cell)
 {
 	time_t when = (time_t)(unix_ns / 1000000000u);
@@ -413,6 +522,9 @@ void view_cell(const struct look *look, enum view_id id, size_t row, int column,
 	case VIEW_ID_LIVE:
 		live_cell(look, row, (enum live_column)column, ret_cell);
 		return;
+	case VIEW_ID_QUEUE:
+		queue_cell(look, row, (enum queue_column)column, ret_cell);
+		return;
 	case VIEW_ID_EVENTS:
 		events_cell(look, row, (enum events_column)column, ret_cell);
 		return;
@@ -439,6 +551,9 @@ static bool is_used(const struct board_view *board, enum view_id id, size_t row)
 	case VIEW_ID_LIVE:
 		return row < SHM_BOARD_LIVE &&
 		       board->live[row].state != BOARD_LIVE_FREE;
+	case VIEW_ID_QUEUE:
+		return row < SHM_BOARD_LIVE &&
+		       view_live_waits(&board->live[row]);
 	case VIEW_ID_EVENTS:
 		return row < SHM_BOARD_EVENTS &&
 		       load_relaxed(board->events[row].sequence) != 0;
