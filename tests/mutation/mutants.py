@@ -183,7 +183,7 @@ MUTANTS = [
              "	} else if (request->stage == REQUEST_CALLING &&")]),
     Mutant("a reservation is not given back", "unit/policy_tokens",
            "settles_both_ways",
-           [("coordinator/policy/tokens.c", "	tokens->level += back;\n", "")]),
+           [("coordinator/policy/tokens.c", "	add(tokens, back);\n", "")]),
     Mutant("a body is not looked at again",
            "scenario/25-accounting",
            "a_body_that_changed_is_not_sent",

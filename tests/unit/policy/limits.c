@@ -277,18 +277,44 @@ static uint64_t sum(uint64_t a, uint64_t b)
 		least(a, MOST_TOKENS) + least(b, MOST_TOKENS), MOST_TOKENS);
 }
 
+static uint64_t reserved_output(
+	const struct policy_model *model, const struct ref_request *r)
+{
+	bool with_burndown = model && model->reserve_with_burndown;
+
+	return times(
+		most_output(model, r), with_burndown ? burndown(model) : 1);
+}
+
+static enum policy_learned use_of_learned(const struct policy_model *model)
+{
+	return model ? model->learned_output : POLICY_LEARN_ORDER;
+}
+
+uint64_t ref_expected(const struct ref *ref, const struct ref_request *r)
+{
+	const struct ref_lane *lane = &ref->lanes[r->lane];
+	uint64_t output = reserved_output(lane->model, r);
+	uint64_t learned = ref_learned(&lane->learned_of[r->user]);
+
+	if (learned == 0)
+		learned = ref_learned(&lane->learned);
+	if (learned != 0 && use_of_learned(lane->model) != POLICY_LEARN_NOTHING)
+		output = least(output, times(learned, burndown(lane->model)));
+	return sum(r->asked.input_tokens, output);
+}
+
 uint64_t ref_reservation(const struct ref *ref, const struct ref_request *r)
 {
 	const struct policy_model *model = ref->lanes[r->lane].model;
 
-	return sum(r->asked.input_tokens,
-		times(most_output(model, r),
-			model && model->reserve_with_burndown ? burndown(model)
-							      : 1));
+	if (use_of_learned(model) == POLICY_LEARN_RESERVE)
+		return ref_expected(ref, r);
+	return sum(r->asked.input_tokens, reserved_output(model, r));
 }
 
 /* What the provider counted and can be meant. */
-static bool is_said(int64_t tokens)
+bool ref_is_said(int64_t tokens)
 {
 	return tokens >= 0 && tokens <= INT64_C(1) << 53;
 }
@@ -301,12 +327,12 @@ uint64_t ref_used(const struct ref *ref, const struct ref_request *r,
 
 	if (usage == NULL)
 		return r->reserved;
-	if (is_said(usage->input_tokens))
+	if (ref_is_said(usage->input_tokens))
 		input = (uint64_t)usage->input_tokens;
-	if (is_said(usage->output_tokens))
+	if (ref_is_said(usage->output_tokens))
 		output = times((uint64_t)usage->output_tokens,
 			burndown(ref->lanes[r->lane].model));
-	if (is_said(usage->cache_write_tokens))
+	if (ref_is_said(usage->cache_write_tokens))
 		cache = (uint64_t)usage->cache_write_tokens;
 	return sum(sum(input, cache), output);
 }

@@ -47,7 +47,8 @@ void ref_leave(struct ref *ref, int id, enum policy_state state)
 
 /* ------------------------------------------------------- in or out of it */
 
-static bool is_held(struct ref *ref, int user, int head)
+/* By what its user may have: a request of so many tokens. */
+static bool is_held(struct ref *ref, int user, uint64_t tokens)
 {
 	struct ref_scope *scope = &ref->users[user].scope;
 	uint32_t running = ref_count(ref, POLICY_RUNNING, REF_NOBODY, user);
@@ -55,8 +56,7 @@ static bool is_held(struct ref *ref, int user, int head)
 	return (scope->max_concurrent != 0 &&
 		       running >= scope->max_concurrent) ||
 	       !ref_has_start(ref, scope, REF_NOBODY, user) ||
-	       !ref_bucket_covers(ref, &scope->bucket,
-		       ref_reservation(ref, &ref->requests[head]));
+	       !ref_bucket_covers(ref, &scope->bucket, tokens);
 }
 
 /*
@@ -118,10 +118,15 @@ void ref_look_at_queue(
 	struct ref *ref, int lane, int user, enum policy_class rank)
 {
 	int head = head_of(ref, lane, user, rank);
+	struct ref_account *account = &ref->lanes[lane].users[user][rank];
 
-	ref->lanes[lane].users[user][rank].looked_ns = ref->now_ns;
+	account->looked_ns = ref->now_ns;
+	if (head != REF_NOBODY)
+		account->looked_tokens =
+			ref_reservation(ref, &ref->requests[head]);
 	move_user(ref, lane, user, rank,
-		head != REF_NOBODY && !is_held(ref, user, head));
+		head != REF_NOBODY &&
+			!is_held(ref, user, account->looked_tokens));
 	move_app(ref, lane, ref->users[user].app, rank);
 }
 
@@ -138,13 +143,14 @@ void ref_look_at_user(struct ref *ref, int user)
 static uint64_t free_since(struct ref *ref, int head)
 {
 	const struct ref_request *r = &ref->requests[head];
-	uint64_t held_ns =
-		ref->lanes[r->lane].users[r->user][r->rank].looked_ns;
-	uint64_t now_ns = ref->now_ns, free_ns = now_ns;
+	const struct ref_account *account =
+		&ref->lanes[r->lane].users[r->user][r->rank];
+	uint64_t held_ns = account->looked_ns, free_ns = ref->now_ns;
+	uint64_t now_ns = ref->now_ns;
 
 	while (free_ns - held_ns > 1) {
 		ref->now_ns = held_ns + (free_ns - held_ns) / 2;
-		if (is_held(ref, r->user, head))
+		if (is_held(ref, r->user, account->looked_tokens))
 			held_ns = ref->now_ns;
 		else
 			free_ns = ref->now_ns;
@@ -157,11 +163,12 @@ static uint64_t free_since(struct ref *ref, int head)
 static bool is_freed(struct ref *ref, int id)
 {
 	const struct ref_request *r = &ref->requests[id];
+	const struct ref_account *account =
+		&ref->lanes[r->lane].users[r->user][r->rank];
 
-	return r->state == POLICY_QUEUED &&
-	       !ref->lanes[r->lane].users[r->user][r->rank].is_present &&
+	return r->state == POLICY_QUEUED && !account->is_present &&
 	       head_of(ref, r->lane, r->user, r->rank) == id &&
-	       !is_held(ref, r->user, id);
+	       !is_held(ref, r->user, account->looked_tokens);
 }
 
 /* The one that was freed first; of those the one that came first. */

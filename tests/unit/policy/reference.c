@@ -194,7 +194,7 @@ static int pick(struct ref *ref)
 }
 
 /* RUNNING, charged everywhere at once but for the tokens. */
-static void run(struct ref *ref, int id, uint64_t tokens)
+static void run(struct ref *ref, int id, uint64_t tokens, uint64_t expected)
 {
 	struct ref_request *r = &ref->requests[id];
 	struct ref_lane *lane = &ref->lanes[r->lane];
@@ -202,7 +202,7 @@ static void run(struct ref *ref, int id, uint64_t tokens)
 	r->state = POLICY_RUNNING;
 	r->is_counted = false;
 	r->reserved = tokens;
-	r->charged = tokens > 0 ? tokens : 1;
+	r->charged = expected > 0 ? expected : 1;
 	r->attempts++;
 	r->admitted_ns = ref->now_ns;
 	r->epoch = lane->gate.epoch;
@@ -248,7 +248,7 @@ int ref_admit(struct ref *ref, uint64_t now_ns)
 		return REF_NOBODY;
 	r->is_started = false;
 	take_tokens(ref, r, ref_reservation(ref, r));
-	run(ref, id, ref_reservation(ref, r));
+	run(ref, id, ref_reservation(ref, r), ref_expected(ref, r));
 	ref->lanes[r->lane].turn = ++ref->events;
 	return id;
 }
@@ -287,6 +287,18 @@ static void refund_retry(struct ref_lane *lane, const struct ref_request *r)
 		lane->retry_left = lane->retry_budget;
 }
 
+static void learn(struct ref *ref, const struct ref_request *r,
+	const struct policy_usage *usage)
+{
+	struct ref_lane *lane = &ref->lanes[r->lane];
+
+	if (usage == NULL || !ref_is_said(usage->output_tokens))
+		return;
+	ref_count_output(&lane->learned, (uint64_t)usage->output_tokens);
+	ref_count_output(
+		&lane->learned_of[r->user], (uint64_t)usage->output_tokens);
+}
+
 void ref_finish(struct ref *ref, int id, enum policy_outcome outcome,
 	const struct policy_usage *usage, uint64_t now_ns)
 {
@@ -300,10 +312,11 @@ void ref_finish(struct ref *ref, int id, enum policy_outcome outcome,
 		cost = used > 0 ? used : 1;
 		lane->done++;
 		ref->users[r->user].done++;
+		learn(ref, r, usage);
 		refund_retry(lane, r);
 	} else if (outcome == POLICY_LOST) {
 		used = r->reserved;
-		cost = r->charged;
+		cost = used > 0 ? used : 1;
 		lane->lost++;
 	} else if (outcome == POLICY_THROTTLED) {
 		if (!r->is_counted)
@@ -423,5 +436,5 @@ void ref_restore_held(struct ref *ref, int id,
 			r->day[i] = ref_day_of(ref, started_ns);
 	r->is_started = true;
 	r->started_ns = ref->now_ns;
-	run(ref, id, tokens);
+	run(ref, id, tokens, tokens);
 }

@@ -51,8 +51,16 @@ struct ref_gate {
 /* An account of fairness, of one user or application in one lane and class. */
 struct ref_account {
 	bool is_present;    /* in the order */
-	uint64_t looked_ns; /* when that was found so */
+	uint64_t looked_ns; /* when that was found so, for so many tokens */
+	uint64_t looked_tokens;
 	double service;
+};
+
+/* Of output tokens. */
+enum { REF_BUCKETS = 64 };
+
+struct ref_histogram {
+	uint32_t counts[REF_BUCKETS];
 };
 
 struct ref_lane {
@@ -65,6 +73,7 @@ struct ref_lane {
 	uint64_t admitted, done, throttled, lost, retries;
 	struct ref_account users[REF_USERS][POLICY_CLASSES];
 	struct ref_account apps[REF_APPS][POLICY_CLASSES];
+	struct ref_histogram learned, learned_of[REF_USERS];
 	/* The service of the last to leave: an application's users, the lane's
 	 * applications. */
 	double user_floor[REF_APPS][POLICY_CLASSES];
@@ -185,6 +194,8 @@ int64_t ref_bucket_level(
 	const struct ref *ref, const struct ref_bucket *bucket);
 
 uint64_t ref_reservation(const struct ref *ref, const struct ref_request *r);
+/* E(r) of section 7. */
+uint64_t ref_expected(const struct ref *ref, const struct ref_request *r);
 uint64_t ref_used(const struct ref *ref, const struct ref_request *r,
 	const struct policy_usage *usage);
 
@@ -198,6 +209,14 @@ uint64_t ref_throttled(
 	struct ref *ref, struct ref_request *r, uint64_t hint_ns);
 uint64_t ref_backoff(struct ref *ref, enum policy_failure failure, uint32_t n,
 	uint64_t hint_ns);
+
+/* ----------------------------------------------------- learn.c: section 7 */
+
+void ref_count_output(struct ref_histogram *histogram, uint64_t tokens);
+/* 0: not enough is known. */
+uint64_t ref_learned(const struct ref_histogram *histogram);
+/* What the provider says, if it can be meant. */
+bool ref_is_said(int64_t tokens);
 
 /* ----------------------------------------------------- order.c: section 4 */
 

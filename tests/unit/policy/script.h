@@ -50,6 +50,7 @@ extern const char *const script_apps[SCRIPT_APPS];
 	KNOB(m_default_output, 4, 100)                                         \
 	KNOB(m_burndown, 3, 10)                                                \
 	KNOB(m_reserve_burndown, 3, 1)                                         \
+	KNOB(m_learned, 4, 2)                                                  \
 	KNOB(n_concurrent, 4, 2)                                               \
 	KNOB(n_requests, 3, 5)                                                 \
 	KNOB(n_tokens, 3, 600)                                                 \
@@ -72,7 +73,8 @@ struct script_settings {
 
 /* KIND(name, how often of 100) */
 #define SCRIPT_KINDS(KIND)                                                     \
-	KIND(SUBMIT, 34)                                                       \
+	KIND(LEARN, 1)                                                         \
+	KIND(SUBMIT, 33)                                                       \
 	KIND(START, 13)                                                        \
 	KIND(FINISH, 14)                                                       \
 	KIND(FAIL, 8)                                                          \
