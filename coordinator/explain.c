@@ -248,6 +248,20 @@ struct figure {
 	uint64_t used, limit;
 };
 
+/* What is gone of it. */
+static struct figure bucket_figure(uint64_t limit, int64_t available)
+{
+	return (struct figure){
+		available >= (int64_t)limit ? 0 : limit - (uint64_t)available,
+		limit};
+}
+
+static struct figure day_figure(uint64_t limit, int64_t used_today)
+{
+	return (struct figure){
+		used_today < 0 ? 0 : (uint64_t)used_today, limit};
+}
+
 static struct figure host_figure(
 	const struct policy *policy, enum policy_reason reason, uint64_t now_ns)
 {
@@ -256,13 +270,12 @@ static struct figure host_figure(
 	policy_view_host(policy, now_ns, &view);
 	if (reason == POLICY_WAIT_HOST_CONCURRENCY)
 		return (struct figure){view.running, view.running_limit};
+	if (reason == POLICY_WAIT_HOST_TOKENS)
+		return bucket_figure(view.tokens_limit, view.tokens_available);
+	if (reason == POLICY_WAIT_HOST_DAY)
+		return day_figure(
+			view.tokens_day_limit, view.tokens_used_today);
 	return (struct figure){view.starts, view.starts_limit};
-}
-
-/* Of a bucket: what is gone of it. */
-static uint64_t used_of(uint64_t limit, int64_t available)
-{
-	return available >= (int64_t)limit ? 0 : limit - (uint64_t)available;
 }
 
 static struct figure lane_figure(const struct policy_lane *lane,
@@ -276,13 +289,23 @@ static struct figure lane_figure(const struct policy_lane *lane,
 	if (reason == POLICY_WAIT_LANE_REQUESTS)
 		return (struct figure){view.starts, view.starts_limit};
 	if (reason == POLICY_WAIT_LANE_TOKENS)
-		return (struct figure){
-			used_of(view.tokens_limit, view.tokens_available),
-			view.tokens_limit};
-	return (struct figure){view.tokens_used_today < 0
-				       ? 0
-				       : (uint64_t)view.tokens_used_today,
-		view.tokens_day_limit};
+		return bucket_figure(view.tokens_limit, view.tokens_available);
+	return day_figure(view.tokens_day_limit, view.tokens_used_today);
+}
+
+static struct figure user_figure(const struct policy_user *user,
+	enum policy_reason reason, uint64_t now_ns)
+{
+	struct policy_user_view view;
+
+	policy_view_user(user, now_ns, &view);
+	if (reason == POLICY_WAIT_USER_CONCURRENCY)
+		return (struct figure){view.running, view.running_limit};
+	if (reason == POLICY_WAIT_USER_REQUESTS)
+		return (struct figure){view.starts, view.starts_limit};
+	if (reason == POLICY_WAIT_USER_TOKENS)
+		return bucket_figure(view.tokens_limit, view.tokens_available);
+	return day_figure(view.tokens_day_limit, view.tokens_used_today);
 }
 
 /* How full the limit is that a reason names; limit 0: it names none, or one
@@ -290,11 +313,11 @@ static struct figure lane_figure(const struct policy_lane *lane,
 static struct figure figure_of(const struct request *request,
 	enum policy_reason reason, uint64_t now_ns)
 {
-	struct policy_user_view user;
-
 	switch ((unsigned int)reason) {
 	case POLICY_WAIT_HOST_CONCURRENCY:
 	case POLICY_WAIT_HOST_REQUESTS:
+	case POLICY_WAIT_HOST_TOKENS:
+	case POLICY_WAIT_HOST_DAY:
 		return host_figure(request->governor->policy, reason, now_ns);
 	case POLICY_WAIT_LANE_CONCURRENCY:
 	case POLICY_WAIT_LANE_REQUESTS:
@@ -302,8 +325,10 @@ static struct figure figure_of(const struct request *request,
 	case POLICY_WAIT_LANE_DAY:
 		return lane_figure(request->policy.lane, reason, now_ns);
 	case POLICY_WAIT_USER_CONCURRENCY:
-		policy_view_user(request->policy.user_entry, &user);
-		return (struct figure){user.running, user.running_limit};
+	case POLICY_WAIT_USER_REQUESTS:
+	case POLICY_WAIT_USER_TOKENS:
+	case POLICY_WAIT_USER_DAY:
+		return user_figure(request->policy.user_entry, reason, now_ns);
 	default:
 		return (struct figure){0, 0};
 	}

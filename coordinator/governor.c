@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 enum { SPARE_MAX = 1024 };
 
@@ -132,6 +133,18 @@ void governor_pump(struct governor *governor)
 
 /* ------------------------------------------------------------ life */
 
+/* Days turn at midnight UTC.  Looked at only here, at the start and at a
+ * reload: what a clock does in between, no day notices. */
+static uint64_t day_offset_ns(void)
+{
+	struct timespec wall;
+	uint64_t wall_ns, now_ns = loop_now_ns();
+
+	(void)clock_gettime(CLOCK_REALTIME, &wall);
+	wall_ns = (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec;
+	return wall_ns > now_ns ? wall_ns - now_ns : 0;
+}
+
 /* The board's tables bound what the policy may keep. */
 static struct policy_config policy_config_of(const struct config *config)
 {
@@ -141,6 +154,8 @@ static struct policy_config policy_config_of(const struct config *config)
 	 */
 	if (policy.max_lanes > SHM_BOARD_LANES - 2)
 		policy.max_lanes = SHM_BOARD_LANES - 2;
+	policy.region = config->upstream.region;
+	policy.day_offset_ns = day_offset_ns();
 	if (getrandom(&policy.seed, sizeof(policy.seed), 0) < 0)
 		policy.seed = loop_now_ns();
 	return policy;

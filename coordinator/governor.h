@@ -6,8 +6,9 @@
  *   door --submitted--> intake --> policy --> upstream --> policy --> door
  *
  * arrival.c, attempt.c and ending.c are that way (flow.h); governor.c its life;
- * permits.c what a permit needs beside it; explain.c why one waits; show.c the
- * board; restore.c what a predecessor left on it.  One thread, the loop's.
+ * permits.c what a permit needs beside it; explain.c why one waits; show.c and
+ * show_users.c the board; restore.c what a predecessor left on it.  One thread,
+ * the loop's.
  */
 #ifndef COORDINATOR_GOVERNOR_H
 #define COORDINATOR_GOVERNOR_H
@@ -150,6 +151,11 @@ void show_config(struct governor *governor);
 void show_host(struct governor *governor, uint64_t now_ns);
 /* All lanes as they are now. */
 void show_lanes(struct governor *governor, uint64_t now_ns);
+/* All users, and the host's tokens; of one request, those alone that it has
+ * spent. */
+void show_users(struct governor *governor, uint64_t now_ns);
+void show_host_tokens(struct governor *governor, uint64_t now_ns);
+void show_budgets(struct request *request, uint64_t now_ns);
 /* Lanes and users change: publish them soon. */
 void show_soon(struct governor *governor);
 /* Once a second: heartbeat, own memory, counters of the parts. */

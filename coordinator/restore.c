@@ -56,6 +56,16 @@ static int restore_starts(
 	return n;
 }
 
+/* Torn by a death inside, so nobody writes any more: the copy is as it is, and
+ * what it says of a bucket is that it is empty. */
+static bool read_or_copy(const void *record, size_t bytes, void *ret_copy)
+{
+	if (board_read_record(record, bytes, ret_copy))
+		return true;
+	memcpy(ret_copy, record, bytes);
+	return false;
+}
+
 static bool has_tokens(const struct board_lane *lane)
 {
 	return lane->tokens_limit != 0 || lane->tokens_day_limit != 0;
@@ -65,22 +75,61 @@ static int restore_lanes(
 	struct governor *governor, const struct board *old, uint64_t now_ns)
 {
 	for (uint32_t i = 0; i < SHM_BOARD_LANES; i++) {
+		struct policy_left left;
 		struct board_lane lane;
+		bool is_whole =
+			read_or_copy(&old->lanes[i], sizeof(lane), &lane);
 
-		if (!board_read_record(&old->lanes[i], sizeof(lane), &lane)) {
-			/* Torn by a death inside, so nobody writes any more:
-			 * its bucket is empty. */
-			memcpy(&lane, (const void *)&old->lanes[i],
-				sizeof(lane));
-			lane.tokens_available = 0;
-			lane.as_of_ns = now_ns;
-		}
 		lane.name[sizeof(lane.name) - 1] = '\0';
 		if (lane.name[0] == '\0' || !has_tokens(&lane))
 			continue;
-		if (policy_restore_tokens(governor->policy, lane.name,
-			    lane.tokens_available, lane.tokens_used_today,
-			    lane.as_of_ns, now_ns) < 0)
+		left = (struct policy_left){
+			.available = is_whole ? lane.tokens_available : 0,
+			.used_today = lane.tokens_used_today,
+			.day = lane.tokens_day,
+			.at_ns = is_whole ? lane.as_of_ns : now_ns};
+		if (policy_restore_tokens(
+			    governor->policy, lane.name, &left, now_ns) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static void restore_host(
+	struct governor *governor, const struct board *old, uint64_t now_ns)
+{
+	struct board_tokens host;
+	bool is_whole = read_or_copy(&old->host_tokens, sizeof(host), &host);
+	struct policy_left left = {.available = is_whole ? host.available : 0,
+		.used_today = host.used_today,
+		.day = host.day,
+		.at_ns = is_whole ? host.as_of_ns : now_ns};
+
+	if (host.sequence != 0 && (host.limit != 0 || host.day_limit != 0))
+		policy_restore_host(governor->policy, &left, now_ns);
+}
+
+/* What the users with budgets have left.  Their starts count as made now. */
+static int restore_users(
+	struct governor *governor, const struct board *old, uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < SHM_BOARD_USERS; i++) {
+		struct board_user user;
+		bool is_whole =
+			read_or_copy(&old->users[i], sizeof(user), &user);
+		struct policy_left left = {
+			.available = is_whole ? user.tokens_available : 0,
+			.used_today = user.tokens_used_today,
+			.day = user.tokens_day,
+			.at_ns = is_whole ? user.as_of_ns : now_ns,
+			.starts = is_whole ? user.starts : user.starts_limit};
+
+		user.name[sizeof(user.name) - 1] = '\0';
+		user.app[sizeof(user.app) - 1] = '\0';
+		if (user.name[0] == '\0' || user.as_of_ns == 0)
+			continue;
+		if (policy_restore_user(governor->policy, user.app, user.name,
+			    &left, now_ns) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -160,9 +209,13 @@ static int restore_all(struct governor *governor, const struct board *old,
 		restore_full(governor, until_ns - window_ns(governor), now_ns);
 	starts = restore_starts(governor, old, now_ns);
 	rc = starts < 0 ? starts : restore_lanes(governor, old, now_ns);
+	restore_host(governor, old, now_ns);
+	if (rc == 0)
+		rc = restore_users(governor, old, now_ns);
 	*ret_permits = restore_permits(governor, old, now_ns);
 	/* On the new board too: we may die before anything else is shown. */
 	show_lanes(governor, now_ns);
+	show_users(governor, now_ns);
 	return rc < 0 ? rc : starts;
 }
 

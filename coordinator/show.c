@@ -113,6 +113,7 @@ static void put_tokens(struct board_lane *lane,
 	board_put(lane->tokens_reserved, view->tokens_reserved);
 	board_put(lane->tokens_used_today, view->tokens_used_today);
 	board_put(lane->tokens_day_limit, view->tokens_day_limit);
+	board_put(lane->tokens_day, view->tokens_day);
 	board_put(lane->as_of_ns, now_ns);
 }
 
@@ -148,6 +149,7 @@ static bool show_lane(const struct policy_lane_view *view, void *argument)
 	board_put(lane->throttled, view->throttled);
 	board_put(lane->lost, view->lost);
 	board_put(lane->retries, view->retries);
+	board_put(lane->absurd_usage, view->absurd_usage);
 	board_put(lane->gate_opens_ns, view->gate_opens_ns);
 	board_text(lane->pattern, sizeof(lane->pattern), view->pattern);
 	board_end(&lane->sequence);
@@ -157,46 +159,6 @@ static bool show_lane(const struct policy_lane_view *view, void *argument)
 void show_lanes(struct governor *governor, uint64_t now_ns)
 {
 	policy_each_lane(governor->policy, now_ns, show_lane, governor);
-}
-
-/* ------------------------------------------------------------ users */
-
-static bool show_user(const struct policy_user_view *view, void *argument)
-{
-	struct governor *governor = argument;
-	struct board_user *user =
-		&governor->board.board->users[governor->n_users_shown];
-
-	board_begin(&user->sequence);
-	board_put(user->running, view->running);
-	board_put(user->running_limit, view->running_limit);
-	board_put(user->queued, view->queued);
-	board_put(user->queued_limit, view->queued_limit);
-	board_put(user->service, view->service);
-	board_put(user->weight, view->weight);
-	board_put(user->admitted, view->admitted);
-	board_put(user->done, view->done);
-	board_put(user->refused, view->refused);
-	board_put(user->held_by, show_user_reason(governor, view->name));
-	board_put(user->last_ns, view->last_ns);
-	board_text(user->name, sizeof(user->name), view->name);
-	board_text(user->app, sizeof(user->app), view->app);
-	board_end(&user->sequence);
-	return ++governor->n_users_shown < SHM_BOARD_USERS;
-}
-
-/* Records that the policy has forgotten. */
-static void clear_users_from(struct governor *governor, uint32_t first)
-{
-	for (uint32_t i = first; i < SHM_BOARD_USERS; i++) {
-		struct board_user *user = &governor->board.board->users[i];
-
-		if (user->name[0] == '\0')
-			break;
-		board_begin(&user->sequence);
-		board_put(user->name[0], '\0');
-		board_end(&user->sequence);
-	}
 }
 
 /* ------------------------------------------------------------ publishing */
@@ -230,9 +192,7 @@ static void publish(struct governor *governor, uint64_t now_ns)
 	governor->is_fading = false;
 	show_waits(governor, now_ns);
 	show_lanes(governor, now_ns);
-	governor->n_users_shown = 0;
-	policy_each_user(governor->policy, now_ns, show_user, governor);
-	clear_users_from(governor, governor->n_users_shown);
+	show_users(governor, now_ns);
 	show_parts(governor);
 	show_host(governor, now_ns);
 }
@@ -456,8 +416,10 @@ void show_start(struct request *request, uint64_t now_ns)
 {
 	struct governor *governor = request->governor;
 
-	if (!governor->is_leaving)
+	if (!governor->is_leaving) {
 		show_tokens(request, now_ns);
+		show_budgets(request, now_ns);
+	}
 	request->start_position = NO_START;
 	if (is_recorded(request) && !governor->is_leaving)
 		request->start_position = add_start(governor,

@@ -28,12 +28,12 @@ static struct user_hold *hold_of(struct governor *governor, const char *name)
 
 /* The first of its requests stands for a user. */
 static void note_user(struct governor *governor, const struct request *request,
-	const struct policy_why *why)
+	const struct policy_why *why, uint64_t now_ns)
 {
 	struct policy_user_view user;
 	struct user_hold *hold;
 
-	policy_view_user(request->policy.user_entry, &user);
+	policy_view_user(request->policy.user_entry, now_ns, &user);
 	hold = hold_of(governor, user.name);
 	if (hold->name != NULL && hold->position <= why->position)
 		return;
@@ -74,7 +74,7 @@ void show_waits(struct governor *governor, uint64_t now_ns)
 			continue;
 		why = explain_why(request, now_ns);
 		put_why(&governor->board.board->live[i], request, &why, now_ns);
-		note_user(governor, request, &why);
+		note_user(governor, request, &why, now_ns);
 	}
 }
 

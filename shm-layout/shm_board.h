@@ -97,6 +97,19 @@ struct board_host {
 	struct board_histogram wait, execution;
 };
 
+/* The host's tokens over all lanes: for a successor too. */
+struct board_tokens {
+	_Alignas(SHM_LINE) _Atomic uint32_t sequence; /* B2; 0: never used */
+	uint32_t zero0;
+	int64_t available; /* may be negative; 0 without a limit */
+	uint64_t limit, reserved;
+	int64_t used_today;
+	uint64_t day_limit;
+	uint64_t day;      /* the number of that day */
+	uint64_t as_of_ns; /* when all this was so */
+};
+static_assert(sizeof(struct board_tokens) == SHM_LINE, "tokens are ABI");
+
 struct board_lane {
 	_Alignas(SHM_LINE) _Atomic uint32_t sequence; /* B2; 0: never used */
 	uint32_t running, running_peak, running_limit;
@@ -115,7 +128,8 @@ struct board_lane {
 	char name[SHM_MODEL_BYTES + SHM_LINE]; /* the model id, whole */
 	char pattern[64];
 	uint64_t held_since_ns; /* by that */
-	uint64_t zero1[2];
+	uint64_t tokens_day;    /* the number of the day of tokens_used_today */
+	uint64_t absurd_usage;  /* answers that said what cannot be */
 };
 static_assert(sizeof(struct board_lane) == 37 * SHM_LINE, "lane is ABI");
 
@@ -128,7 +142,14 @@ struct board_user {
 	uint64_t last_ns;
 	char name[SHM_USER_BYTES];
 	char app[SHM_APP_BYTES];
-	uint64_t zero1[7];
+	/* Its budget over all lanes, as a lane's; in each limit 0 means none.
+	 */
+	uint32_t starts, starts_limit;
+	int64_t tokens_available;
+	uint64_t tokens_limit;
+	int64_t tokens_used_today;
+	uint64_t tokens_day_limit, tokens_day;
+	uint64_t as_of_ns; /* when all this was so; 0: no budget */
 };
 static_assert(sizeof(struct board_user) == 4 * SHM_LINE, "user is ABI");
 
@@ -138,7 +159,8 @@ static_assert(sizeof(struct board_user) == 4 * SHM_LINE, "user is ABI");
 	LIVE(QUEUED, "queued")                                                 \
 	LIVE(RUNNING, "running")                                               \
 	LIVE(BACKOFF, "backing off")                                           \
-	LIVE(PERMIT, "permit out")
+	LIVE(PERMIT, "permit out")                                             \
+	LIVE(OVERDUE, "permit overdue")
 
 enum board_live_state {
 #define LIVE(state, words) BOARD_LIVE_##state,
@@ -149,7 +171,8 @@ enum board_live_state {
 /*
  * One live request.  A permit's record is published before the permit is
  * granted: after a restart of rgovd it counts until its holder comes back, dies
- * (pid and its start time name the process), or expires_ns passes.
+ * (pid and its start time name the process), or expires_ns passes.  An overdue
+ * one counts no longer, but its holder may still settle it.
  */
 struct board_live {
 	_Alignas(SHM_LINE) _Atomic uint32_t sequence; /* B2 */
@@ -171,7 +194,8 @@ struct board_live {
 	char user[SHM_USER_BYTES];
 	char app[SHM_APP_BYTES];
 	char model[128];   /* a longer one is cut */
-	uint64_t reserved; /* by a permit, of its lane's tokens_available */
+	uint64_t reserved; /* by a permit, of its lane's tokens_available; what
+			    * an overdue one was charged */
 	uint32_t lane;     /* of a permit: which one of lanes[] */
 
 	/* Of a queued one, as it was at as_of_ns (0: not known yet); renewed
@@ -215,6 +239,7 @@ struct board {
 	struct board_header header;
 	_Alignas(SHM_LINE) struct board_counters counters;
 	struct board_host host;
+	struct board_tokens host_tokens;
 	struct board_lane lanes[SHM_BOARD_LANES];
 	struct board_user users[SHM_BOARD_USERS];
 	struct board_live live[SHM_BOARD_LIVE];

@@ -384,7 +384,7 @@ static bool is_running(const struct board_live *live)
 static void check_live_record(
 	struct walk *walk, uint32_t index, const struct board_live *live)
 {
-	if (live->state > BOARD_LIVE_PERMIT) {
+	if (live->state > BOARD_LIVE_OVERDUE) {
 		find(walk, WHOLE, "live %u: unknown state %u", index,
 			live->state);
 		return;
@@ -461,7 +461,6 @@ static void check_lanes_and_users(struct walk *walk, const struct board *board)
 		expect_closed(walk, "lane", i, lane.name, sizeof(lane.name));
 		expect_closed(
 			walk, "lane", i, lane.pattern, sizeof(lane.pattern));
-		expect_zero(walk, "lane", i, lane.zero1, sizeof(lane.zero1));
 		if (lane.gate_open > 1 || lane.held_by >= SHM_REASONS)
 			find(walk, WHOLE, "lane %u: gate_open %u, held by %u",
 				i, lane.gate_open, lane.held_by);
@@ -477,7 +476,6 @@ static void check_lanes_and_users(struct walk *walk, const struct board *board)
 		if (user.held_by >= SHM_REASONS)
 			find(walk, WHOLE, "user %u: held by %u", i,
 				user.held_by);
-		expect_zero(walk, "user", i, user.zero1, sizeof(user.zero1));
 	}
 }
 

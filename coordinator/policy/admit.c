@@ -78,7 +78,11 @@ static enum policy_reason lane_hold(struct policy *policy,
 		return POLICY_WAIT_BATCH_SHARE;
 	*ret_wait_ns = tokens_wait(
 		&lane->tokens, lane_reservation(lane, request), now_ns);
-	return *ret_wait_ns != 0 ? POLICY_WAIT_LANE_TOKENS : POLICY_WAIT_TURN;
+	if (*ret_wait_ns == 0)
+		return POLICY_WAIT_TURN;
+	return tokens_wait_for_day(&lane->tokens, *ret_wait_ns)
+		       ? POLICY_WAIT_LANE_DAY
+		       : POLICY_WAIT_LANE_TOKENS;
 }
 
 /*
@@ -95,7 +99,8 @@ static uint64_t lane_wait(struct policy *policy, struct policy_lane *lane,
 
 	why_lane(lane, reason, wait_ns, now_ns);
 	if (reason != POLICY_WAIT_BATCH_SHARE &&
-		reason != POLICY_WAIT_LANE_TOKENS)
+		reason != POLICY_WAIT_LANE_TOKENS &&
+		reason != POLICY_WAIT_LANE_DAY)
 		return wait_ns;
 	return earlier(wait_ns, age_next_ns(&policy->age,
 					policy->settings->config.age_after_ns));
@@ -128,6 +133,35 @@ static struct policy_request *pick(
 	return best;
 }
 
+/* The picked one is the host's first; what stops it ends no later than the next
+ * ageing, which may put another one first. */
+static bool host_has_tokens(struct policy *policy,
+	const struct policy_request *request, uint64_t now_ns,
+	uint64_t *next_ns)
+{
+	uint64_t age_ns = age_next_ns(
+		&policy->age, policy->settings->config.age_after_ns);
+	uint64_t wait_ns = tokens_wait(&policy->tokens,
+		lane_reservation(request->lane, request), now_ns);
+
+	if (wait_ns == 0)
+		return true;
+	why_host(policy,
+		tokens_wait_for_day(&policy->tokens, wait_ns)
+			? POLICY_WAIT_HOST_DAY
+			: POLICY_WAIT_HOST_TOKENS,
+		wait_ns, now_ns);
+	*next_ns = earlier(*next_ns, earlier(wait_ns, age_ns));
+	return false;
+}
+
+/* When time alone lets somebody into the order. */
+static uint64_t by_itself_ns(const struct policy *policy)
+{
+	return earlier(
+		heap_first_key(&policy->due), heap_first_key(&policy->parked));
+}
+
 /* The lane has had its turn. */
 static void rotate(struct policy *policy, struct policy_lane *lane)
 {
@@ -149,7 +183,8 @@ struct policy_request *policy_admit(
 		return NULL; /* policy_expire() has the word first */
 	place_wake_due(policy, now_ns);
 	age_all(policy, now_ns);
-	*ret_next_ns = heap_first_key(&policy->due);
+	order_wake_parked(policy, now_ns);
+	*ret_next_ns = by_itself_ns(policy);
 	if (policy->ready == NULL) {
 		why_host(policy, POLICY_WAIT_TURN, 0, now_ns);
 		return NULL;
@@ -157,12 +192,12 @@ struct policy_request *policy_admit(
 	*ret_next_ns = host_wait(policy, now_ns);
 	if (*ret_next_ns != 0)
 		return NULL;
-	*ret_next_ns = heap_first_key(&policy->due);
+	*ret_next_ns = by_itself_ns(policy);
 	request = pick(policy, now_ns, ret_next_ns);
-	if (request == NULL)
+	if (request == NULL ||
+		!host_has_tokens(policy, request, now_ns, ret_next_ns))
 		return NULL;
-	if (window_reserve(&policy->window) != 0 ||
-		window_reserve(&request->lane->window) != 0) {
+	if (place_reserve_start(policy, request) != 0) {
 		*ret_next_ns = now_ns + NO_MEMORY_NS;
 		return NULL;
 	}

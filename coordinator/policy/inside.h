@@ -17,8 +17,9 @@
 
 /* p.flags */
 enum {
-	POLICY_STARTED = 1 << 0, /* its place in the windows is stamped */
-	POLICY_COUNTED = 1 << 1, /* its throttle is known already */
+	POLICY_STARTED = 1 << 0,  /* its place in the windows is stamped */
+	POLICY_COUNTED = 1 << 1,  /* its throttle is known already */
+	POLICY_BUDGETED = 1 << 2, /* its user's budget was charged */
 };
 
 struct policy {
@@ -29,6 +30,8 @@ struct policy {
 	uint64_t hash_key[2];
 
 	struct window window;
+	struct tokens tokens;                 /* the host's */
+	bool is_restored;                     /* they were */
 	uint64_t full_from_ns, full_until_ns; /* policy_restore_full */
 	uint32_t batch_limit;
 	struct mean hold_ns; /* how long a request runs */
@@ -42,11 +45,15 @@ struct policy {
 	struct policy_lane *ready; /* somebody in order; least recent first */
 	uint64_t turns;
 
-	struct policy_user *active, *idle; /* idle: most recent first */
-	uint32_t n_active, n_idle;
+	/* The most recent first; see user.h. */
+	struct policy_user *active, *idle, *kept;
+	uint32_t n_active, n_idle, n_kept;
 
-	struct timeline deadlines; /* queued and backing off */
-	struct heap due;           /* backing off, by not_before_ns */
+	struct policy_excess excess; /* of the last POLICY_TOO_LARGE */
+	struct timeline deadlines;   /* queued and backing off */
+	struct heap due;             /* backing off, by not_before_ns */
+	struct heap parked;  /* flows held by a budget, by when it fits */
+	uint32_t n_parkable; /* flows that may come there */
 	struct age age;
 	struct why_clock why;
 };
@@ -77,6 +84,9 @@ void place_enter(struct policy *policy, struct policy_request *request);
 void place_forget(struct policy *policy, struct policy_request *request);
 /* Out of the order or the backoff, for good (NEW). */
 void place_drop(struct policy *policy, struct policy_request *request);
+/* Memory for its place in the windows.  -ENOMEM. */
+int place_reserve_start(
+	struct policy *policy, const struct policy_request *request);
 /* -> RUNNING, charging every limit whatever it says; the windows with a pending
  * start. */
 void place_run(

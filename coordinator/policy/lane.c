@@ -2,6 +2,7 @@
 #include "coordinator/policy/lane.h"
 
 #include "coordinator/policy/inside.h"
+#include "coordinator/policy/lane_name.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -64,9 +65,10 @@ void lane_configure(struct policy_lane *lane, const struct policy_model *model,
 
 	lane->model = model;
 	window_set(&lane->window, limits->requests_per_minute,
-		config->minute_ns + config->guard_ns);
+		config->minute_ns + config->guard_ns, limits->smooth_starts);
 	tokens_set(&lane->tokens, limits->tokens_per_minute,
 		limits->tokens_per_day, config->minute_ns, now_ns);
+	tokens_set_days(&lane->tokens, config->day_offset_ns, now_ns);
 	lane->max_concurrent = limits->max_concurrent;
 	lane->batch_limit =
 		settings_batch_limit(settings, limits->max_concurrent);
@@ -138,23 +140,14 @@ static int add(struct policy *policy, struct policy_lane *lane)
 	return 0;
 }
 
-struct policy_lane *lane_get(
-	struct policy *policy, const char *model_id, uint64_t now_ns)
+static struct policy_lane *make(struct policy *policy, uint64_t hash,
+	const char *name, const struct policy_model *model, uint64_t now_ns)
 {
-	const struct policy_model *model;
 	struct policy_lane *lane;
-	uint64_t hash;
 
-	if (policy->n_lanes == 0 && policy->settings->config.n_models == 0)
+	if (!make_room(policy, now_ns))
 		return policy->fallback;
-	hash = names_hash(policy->hash_key, model_id);
-	lane = find(policy, hash, model_id);
-	if (lane != NULL)
-		return lane;
-	model = settings_model(policy->settings, model_id);
-	if (model == NULL || !make_room(policy, now_ns))
-		return policy->fallback;
-	lane = lane_create(policy, model_id, model, now_ns);
+	lane = lane_create(policy, name, model, now_ns);
 	if (lane == NULL)
 		return NULL;
 	lane->hash = hash;
@@ -163,6 +156,43 @@ struct policy_lane *lane_get(
 		return NULL;
 	}
 	return lane;
+}
+
+/* The lane of that name, made where a block matches it.  Else the default one,
+ * and *ret_ungoverned is one of that name that has lost its block. */
+static struct policy_lane *get(struct policy *policy, const char *name,
+	uint64_t now_ns, struct policy_lane **ret_ungoverned)
+{
+	uint64_t hash = names_hash(policy->hash_key, name);
+	struct policy_lane *lane = find(policy, hash, name);
+	const struct policy_model *model;
+
+	if (lane != NULL && lane->model != NULL)
+		return lane;
+	if (lane != NULL) {
+		*ret_ungoverned = lane;
+		return policy->fallback;
+	}
+	model = settings_model(policy->settings, name);
+	return model ? make(policy, hash, name, model, now_ns)
+		     : policy->fallback;
+}
+
+struct policy_lane *lane_get(
+	struct policy *policy, const char *model_id, uint64_t now_ns)
+{
+	const struct policy_config *config = &policy->settings->config;
+	struct policy_lane *lane, *ungoverned = NULL;
+	char room[LANE_NAME_BYTES];
+	const char *name;
+
+	if (policy->n_lanes == 0 && config->n_models == 0)
+		return policy->fallback;
+	name = lane_name_of(model_id, config->region, room);
+	lane = get(policy, name, now_ns, &ungoverned);
+	if (lane == policy->fallback && name != model_id && !ungoverned)
+		lane = get(policy, model_id, now_ns, &ungoverned);
+	return lane == policy->fallback && ungoverned ? ungoverned : lane;
 }
 
 static uint64_t at_most(uint64_t tokens)
@@ -250,23 +280,46 @@ void lane_learn(struct policy_lane *lane, const struct policy_request *request,
 		learn_count(seat->learned, (uint64_t)usage->output_tokens);
 }
 
-uint64_t lane_used(const struct policy_lane *lane,
+/* -1 is "not said"; no doubt can count beyond 2^53, and nobody has fewer than
+ * none. */
+static bool is_absurd(int64_t tokens)
+{
+	return tokens < -1 || tokens > INT64_C(1) << 53;
+}
+
+bool policy_usage_is_absurd(const struct policy_usage *usage)
+{
+	return is_absurd(usage->input_tokens) ||
+	       is_absurd(usage->output_tokens) ||
+	       is_absurd(usage->cache_read_tokens) ||
+	       is_absurd(usage->cache_write_tokens);
+}
+
+static bool is_said(int64_t tokens)
+{
+	return tokens >= 0 && !is_absurd(tokens);
+}
+
+uint64_t lane_used(struct policy_lane *lane,
 	const struct policy_request *request, const struct policy_usage *usage)
 {
-	uint64_t input, output, cache_write;
+	uint64_t reserved = request->p.reserved_tokens;
+	uint64_t input = at_most(request->input_tokens), output,
+		 cache_write = 0;
 
-	if (usage == NULL ||
-		(usage->input_tokens < 0 && usage->output_tokens < 0))
-		return request->p.reserved_tokens;
-	input = usage->input_tokens < 0 ? request->input_tokens
-					: (uint64_t)usage->input_tokens;
-	output = usage->output_tokens < 0 ? most_output(lane, request)
-					  : (uint64_t)usage->output_tokens;
-	cache_write = usage->cache_write_tokens < 0
-			      ? 0
-			      : (uint64_t)usage->cache_write_tokens;
-	return at_most(at_most(input) + at_most(cache_write) +
-		       times(output, burndown(lane)));
+	if (usage != NULL && policy_usage_is_absurd(usage))
+		lane->absurd_usage++;
+	if (usage == NULL || (!is_said(usage->input_tokens) &&
+				     !is_said(usage->output_tokens)))
+		return reserved;
+	output = reserved > input ? reserved - input : 0;
+	if (is_said(usage->input_tokens))
+		input = at_most((uint64_t)usage->input_tokens);
+	if (is_said(usage->output_tokens))
+		output = times((uint64_t)usage->output_tokens, burndown(lane));
+	if (is_said(usage->cache_write_tokens))
+		cache_write = at_most((uint64_t)usage->cache_write_tokens);
+	return at_most(input + cache_write + output);
 }
 
 uint64_t policy_reserved(const struct policy_request *request)

@@ -35,13 +35,14 @@ struct policy_lane {
 	uint32_t retry_left, retry_budget; /* budget 0: none */
 	struct mean hold_ns; /* how long one runs */
 	struct mean cost;    /* what one used in the end */
-	uint64_t admitted, done, throttled, lost, retries;
+	uint64_t admitted, done, throttled, lost, retries, absurd_usage;
 
 	uint64_t hash;
 	char name[];
 };
 
-/* NULL: no memory. */
+/* The lane of a model id, or of a lane's name, made where needed.  NULL: no
+ * memory. */
 struct policy_lane *lane_get(
 	struct policy *policy, const char *model_id, uint64_t now_ns);
 struct policy_lane *lane_create(struct policy *policy, const char *name,
@@ -62,8 +63,9 @@ uint64_t lane_expected(
 /* It was answered. */
 void lane_learn(struct policy_lane *lane, const struct policy_request *request,
 	const struct policy_usage *usage);
-/* What it used; the reservation where the provider does not say. */
-uint64_t lane_used(const struct policy_lane *lane,
+/* What it used; the reservation where the provider does not say, or what cannot
+ * be (which is counted). */
+uint64_t lane_used(struct policy_lane *lane,
 	const struct policy_request *request, const struct policy_usage *usage);
 
 #endif

@@ -103,13 +103,35 @@ static void refresh_tier(struct team *team, enum policy_class class)
 	refresh_ready(team->lane);
 }
 
-/* What keeps it out of the order; POLICY_WAIT_TURN: nothing. */
-static enum policy_reason hold_of(
-	const struct seat *seat, const struct flow *flow)
+/* What keeps it out of the order; POLICY_WAIT_TURN: nothing.  *ret_until_ns is
+ * when that ends; UINT64_MAX: not before something of the user changes. */
+static enum policy_reason hold_of(const struct seat *seat,
+	const struct flow *flow, uint64_t *ret_until_ns)
 {
-	if (flow->first != NULL && user_is_capped(seat->user))
+	const struct policy_lane *lane = seat->team->lane;
+	struct budget *budget = seat->user->budget;
+
+	*ret_until_ns = UINT64_MAX;
+	if (flow->first == NULL)
+		return POLICY_WAIT_TURN;
+	if (user_is_capped(seat->user))
 		return POLICY_WAIT_USER_CONCURRENCY;
-	return POLICY_WAIT_TURN;
+	if (budget == NULL)
+		return POLICY_WAIT_TURN;
+	return budget_hold(budget, lane_reservation(lane, flow->first),
+		lane->policy->now_ns, ret_until_ns);
+}
+
+/* If time alone will bring it back, it is parked. */
+static void park(const struct seat *seat, struct flow *flow,
+	enum policy_reason hold, uint64_t until_ns)
+{
+	struct heap *parked = &seat->team->lane->policy->parked;
+
+	if (hold != POLICY_WAIT_TURN && until_ns != UINT64_MAX)
+		heap_put(parked, &flow->parked, until_ns);
+	else
+		heap_take(parked, &flow->parked);
 }
 
 static void refresh(struct seat *seat, enum policy_class class)
@@ -118,9 +140,11 @@ static void refresh(struct seat *seat, enum policy_class class)
 	struct tier *tier = &seat->team->tiers[class];
 	const struct flow *least = first_flow(tier);
 	double floor = least ? least->service : tier->floor;
-	enum policy_reason hold = hold_of(seat, flow);
+	uint64_t until_ns;
+	enum policy_reason hold = hold_of(seat, flow, &until_ns);
 
-	why_flow(seat, class, hold, UINT64_MAX);
+	why_flow(seat, class, hold, until_ns);
+	park(seat, flow, hold, until_ns);
 	if (flow->first != NULL && hold == POLICY_WAIT_TURN) {
 		if (flow->place == 0 && flow->service < floor)
 			flow->service = floor;
@@ -282,13 +306,36 @@ void order_user_changed(struct policy_user *user)
 		refresh_seat(seat);
 }
 
-static void charge(struct policy_request *request, double tokens)
+static bool is_parked_before(uint32_t *a, uint32_t *b)
 {
-	struct seat *seat = request->p.seat;
-	enum policy_class class = request->p.rank;
+	return holder_of(a, struct flow, parked)->arrival <
+	       holder_of(b, struct flow, parked)->arrival;
+}
+
+int order_reserve_parked(struct policy *policy, uint32_t n)
+{
+	policy->parked.is_before = is_parked_before;
+	return n == 0 ? 0
+		      : heap_reserve(&policy->parked, policy->n_parkable + n);
+}
+
+void order_wake_parked(struct policy *policy, uint64_t now_ns)
+{
+	while (heap_first_key(&policy->parked) <= now_ns) {
+		const struct flow *flow = holder_of(
+			heap_first(&policy->parked), struct flow, parked);
+		const struct policy_request *first = flow->first;
+
+		refresh(first->p.seat, first->p.rank);
+	}
+}
+
+static void charge(struct seat *seat, enum policy_class class, double tokens)
+{
+	struct team *team = seat->team;
 
 	seat->flows[class].service += tokens / seat->user->weight;
-	seat->team->tiers[class].service += tokens;
+	team->tiers[class].service += tokens / team->app->weight;
 	seat->user->service += tokens;
 }
 
@@ -299,12 +346,12 @@ void order_start(struct policy_request *request, uint64_t cost)
 	if (request->state == POLICY_QUEUED)
 		unlink_request(request);
 	request->p.charged = cost;
-	charge(request, (double)cost);
+	charge(seat, request->p.rank, (double)cost);
 	seat->running++;
 	seat->team->running++;
 	seat->user->running++;
 	refresh_seat(seat);
-	if (user_is_capped(seat->user))
+	if (user_is_capped(seat->user) || seat->user->budget != NULL)
 		order_user_changed(seat->user);
 }
 
@@ -313,13 +360,21 @@ void order_stop(struct policy_request *request, uint64_t cost)
 	struct seat *seat = request->p.seat;
 	bool was_capped = user_is_capped(seat->user);
 
-	charge(request, (double)cost - (double)request->p.charged);
+	charge(seat, request->p.rank,
+		(double)cost - (double)request->p.charged);
 	request->p.charged = 0;
 	assert(seat->running > 0);
 	seat->running--;
 	seat->team->running--;
 	seat->user->running--;
 	refresh_seat(seat);
-	if (was_capped)
+	if (was_capped || seat->user->budget != NULL)
 		order_user_changed(seat->user);
+}
+
+void order_correct(
+	struct seat *seat, enum policy_class class, uint64_t was, uint64_t cost)
+{
+	charge(seat, class, (double)cost - (double)was);
+	refresh(seat, class);
 }

@@ -2,7 +2,8 @@
  * The order of the queue of one lane: strict by class; within a class the
  * application, then its user, that has received least service over weight, then
  * the one with fewest in flight, then the earliest arrival.  Knows no limits
- * but one: a user at its cap is out of the order until it is below.
+ * but the user's own: a flow whose user is at its cap, or has no budget for the
+ * flow's first request, is held: out of the order.
  *
  *     lane ---- rank (class) ---- heap of teams (lane x application)
  *                                   `-- heap of flows (lane x user x class)
@@ -16,9 +17,10 @@
 #include "coordinator/policy/predict.h"
 
 /* One user's requests of one class in one lane.  In its team's heap exactly
- * while it has a request and its user is below the cap. */
+ * while it has a request and is not held; in policy->parked while it is held
+ * until a known time. */
 struct flow {
-	uint32_t place;
+	uint32_t place, parked;
 	uint32_t running;                    /* as its heap knows it */
 	struct policy_request *first, *last; /* by p.prev and p.next */
 	uint64_t arrival;      /* of the first: it may be in no cache */
@@ -85,8 +87,13 @@ struct policy_request *order_first(const struct policy_lane *lane);
 /* Fetches what the next decision of this lane will look at first. */
 void order_fetch(const struct policy_lane *lane);
 
-/* The user's cap was changed. */
+/* The user's cap or budget was changed: some of its flows may be held, or held
+ * no longer. */
 void order_user_changed(struct policy_user *user);
+/* Lets those back in that time has freed. */
+void order_wake_parked(struct policy *policy, uint64_t now_ns);
+/* Room for n more flows to be parked.  -ENOMEM. */
+int order_reserve_parked(struct policy *policy, uint32_t n);
 
 /*
  * The request is in flight (out of its queue, if it was QUEUED) and its user
@@ -94,5 +101,8 @@ void order_user_changed(struct policy_user *user);
  */
 void order_start(struct policy_request *request, uint64_t cost);
 void order_stop(struct policy_request *request, uint64_t cost);
+/* The cost of one that ended before was another than `was`. */
+void order_correct(struct seat *seat, enum policy_class class, uint64_t was,
+	uint64_t cost);
 
 #endif

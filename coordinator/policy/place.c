@@ -12,6 +12,19 @@ int place_reserve(struct policy *policy)
 	return rc != 0 ? rc : heap_reserve(&policy->due, policy->due.n + n);
 }
 
+int place_reserve_start(
+	struct policy *policy, const struct policy_request *request)
+{
+	struct budget *budget = request->user_entry->budget;
+	int rc = window_reserve(&policy->window);
+
+	if (rc == 0)
+		rc = window_reserve(&request->lane->window);
+	if (rc == 0 && budget != NULL)
+		rc = window_reserve(&budget->window);
+	return rc;
+}
+
 /* Into its lane's order, at the head for a retry. */
 static void queue(
 	struct policy *policy, struct policy_request *request, bool at_head)
@@ -130,6 +143,7 @@ void place_run(
 	struct policy *policy, struct policy_request *request, uint64_t now_ns)
 {
 	struct policy_lane *lane = request->lane;
+	struct budget *budget = request->user_entry->budget;
 	uint64_t tokens = lane_reservation(lane, request);
 
 	if (request->state == POLICY_QUEUED)
@@ -143,10 +157,40 @@ void place_run(
 	window_hold(&policy->window);
 	window_hold(&lane->window);
 	tokens_reserve(&lane->tokens, tokens, now_ns);
+	tokens_reserve(&policy->tokens, tokens, now_ns);
 	request->p.day = lane->tokens.day;
 	request->p.flags = 0;
 	request->p.started_ns = 0;
+	if (budget != NULL) {
+		window_hold(&budget->window);
+		tokens_reserve(&budget->tokens, tokens, now_ns);
+		request->p.flags = POLICY_BUDGETED;
+	}
 	run(policy, request, tokens, lane_expected(lane, request), now_ns);
+}
+
+/* Charged already where what a predecessor left was restored. */
+static void hold_tokens(
+	struct tokens *bucket, bool is_in, uint64_t tokens, uint64_t now_ns)
+{
+	if (is_in)
+		tokens_adopt(bucket, tokens);
+	else
+		tokens_reserve(bucket, tokens, now_ns);
+}
+
+static void hold_budget(struct policy_request *request, uint64_t tokens,
+	uint64_t started_ns, uint64_t now_ns)
+{
+	struct budget *budget = request->user_entry->budget;
+
+	if (budget == NULL)
+		return;
+	hold_tokens(&budget->tokens, budget->is_restored, tokens, now_ns);
+	/* No memory: one start too few is known, of the past. */
+	if (!budget->is_restored)
+		(void)window_restore(&budget->window, started_ns, now_ns);
+	request->p.flags |= POLICY_BUDGETED;
 }
 
 void place_hold(struct policy *policy, struct policy_request *request,
@@ -157,14 +201,12 @@ void place_hold(struct policy *policy, struct policy_request *request,
 				  ? lane_reservation(request->lane, request)
 				  : (uint64_t)reserved;
 
-	request->p.day = started_ns / TOKENS_DAY_NS;
-	if (reserved < 0) {
-		tokens_reserve(bucket, tokens, now_ns);
-		request->p.day = bucket->day;
-	} else {
-		tokens_adopt(bucket, tokens);
-	}
+	hold_tokens(bucket, reserved >= 0, tokens, now_ns);
+	hold_tokens(&policy->tokens, policy->is_restored, tokens, now_ns);
+	request->p.day =
+		reserved < 0 ? bucket->day : tokens_day_at(bucket, started_ns);
 	request->p.flags = POLICY_STARTED;
+	hold_budget(request, tokens, started_ns, now_ns);
 	request->p.started_ns = now_ns;
 	run(policy, request, tokens, tokens, now_ns);
 }
@@ -183,18 +225,34 @@ static void note_end(struct policy *policy,
 	mean_add(&request->p.seat->cost, (double)used);
 }
 
+static void stop_charges(struct policy *policy, struct policy_request *request,
+	uint64_t used, uint64_t now_ns)
+{
+	struct policy_lane *lane = request->lane;
+	struct budget *budget = request->user_entry->budget;
+	uint64_t was = request->p.reserved_tokens, day = request->p.day;
+	bool is_started = (request->p.flags & POLICY_STARTED) != 0;
+
+	if (!is_started) {
+		window_give_back(&policy->window);
+		window_give_back(&lane->window);
+	}
+	tokens_settle(&lane->tokens, was, used, day, now_ns);
+	tokens_settle(&policy->tokens, was, used, day, now_ns);
+	if ((request->p.flags & POLICY_BUDGETED) == 0)
+		return;
+	if (!is_started)
+		window_give_back(&budget->window);
+	tokens_settle(&budget->tokens, was, used, day, now_ns);
+}
+
 void place_stop(struct policy *policy, struct policy_request *request,
 	uint64_t used, uint64_t cost, uint64_t now_ns)
 {
 	struct policy_lane *lane = request->lane;
 
 	assert(request->state == POLICY_RUNNING);
-	if (!(request->p.flags & POLICY_STARTED)) {
-		window_give_back(&policy->window);
-		window_give_back(&lane->window);
-	}
-	tokens_settle(&lane->tokens, request->p.reserved_tokens, used,
-		request->p.day, now_ns);
+	stop_charges(policy, request, used, now_ns);
 	request->p.reserved_tokens = 0;
 	policy->running--;
 	lane->running--;

@@ -13,7 +13,10 @@ static void apply_host(struct policy *policy)
 	const struct policy_config *config = &policy->settings->config;
 
 	window_set(&policy->window, config->requests_per_minute,
-		config->minute_ns + config->guard_ns);
+		config->minute_ns + config->guard_ns, config->smooth_starts);
+	tokens_set(&policy->tokens, config->tokens_per_minute,
+		config->tokens_per_day, config->minute_ns, policy->now_ns);
+	tokens_set_days(&policy->tokens, config->day_offset_ns, policy->now_ns);
 	policy->batch_limit =
 		settings_batch_limit(policy->settings, config->max_concurrent);
 }
@@ -72,14 +75,30 @@ static void apply_users(struct policy *policy, struct policy_user *list)
 	}
 }
 
+static int prepare_users(struct policy *policy, const struct settings *settings,
+	struct policy_user *list)
+{
+	int rc = 0;
+
+	for (struct policy_user *user = list; user && rc == 0;
+		user = user->next)
+		rc = user_prepare(policy, settings, user);
+	return rc;
+}
+
 int policy_reconfigure(
 	struct policy *policy, const struct policy_config *config)
 {
 	struct settings *old = policy->settings;
 	struct settings *settings = settings_create(config);
 
-	if (settings == NULL)
+	/* Half of them prepared is as good as none: without limits. */
+	if (settings == NULL ||
+		prepare_users(policy, settings, policy->active) != 0 ||
+		prepare_users(policy, settings, policy->idle) != 0) {
+		settings_free(settings);
 		return -ENOMEM;
+	}
 	policy->settings = settings;
 	apply_host(policy);
 	lane_configure(policy->fallback, NULL, policy->now_ns);
@@ -89,6 +108,7 @@ int policy_reconfigure(
 			policy->now_ns);
 	apply_users(policy, policy->active);
 	apply_users(policy, policy->idle);
+	apply_users(policy, policy->kept);
 	settings_free(old);
 	return 0;
 }
@@ -106,6 +126,7 @@ void policy_free(struct policy *policy)
 	timeline_fini(&policy->deadlines);
 	age_fini(&policy->age);
 	heap_fini(&policy->due);
+	heap_fini(&policy->parked);
 	window_fini(&policy->window);
 	settings_free(policy->settings);
 	free(policy);
@@ -134,13 +155,46 @@ int place_adopt(
 	return 0;
 }
 
-static bool is_too_large(const struct policy_request *request)
+/* The first limit of this bucket and day that the excess' request cannot fit.
+ */
+static bool exceeds(struct policy_excess *excess, const struct tokens *tokens,
+	enum policy_reason minute, enum policy_reason day)
 {
-	const struct tokens *tokens = &request->lane->tokens;
-	uint64_t need = lane_reservation(request->lane, request);
+	uint64_t allowed[] = {tokens->limit, tokens->day_limit};
+	enum policy_reason limits[] = {minute, day};
 
-	return (tokens->limit != 0 && need > tokens->limit) ||
-	       (tokens->day_limit != 0 && need > tokens->day_limit);
+	for (int i = 0; i < 2; i++) {
+		if (allowed[i] == 0 || excess->asked <= allowed[i])
+			continue;
+		excess->limit = limits[i];
+		excess->allowed = allowed[i];
+		return true;
+	}
+	return false;
+}
+
+static bool is_too_large(
+	struct policy *policy, const struct policy_request *request)
+{
+	const struct budget *budget = request->user_entry->budget;
+	struct policy_excess excess = {
+		.asked = lane_reservation(request->lane, request)};
+	bool is = exceeds(&excess, &request->lane->tokens,
+			  POLICY_WAIT_LANE_TOKENS, POLICY_WAIT_LANE_DAY) ||
+		  exceeds(&excess, &policy->tokens, POLICY_WAIT_HOST_TOKENS,
+			  POLICY_WAIT_HOST_DAY) ||
+		  (budget != NULL && exceeds(&excess, &budget->tokens,
+					     POLICY_WAIT_USER_TOKENS,
+					     POLICY_WAIT_USER_DAY));
+
+	if (is)
+		policy->excess = excess;
+	return is;
+}
+
+struct policy_excess policy_last_excess(const struct policy *policy)
+{
+	return policy->excess;
 }
 
 /* With the user known.  The predicted wait is for a place in the queue. */
@@ -152,7 +206,7 @@ static enum policy_refusal judge(struct policy *policy,
 	const struct gate *gate = &request->lane->gate;
 
 	*ret_retry_after_ns = 0;
-	if (is_too_large(request))
+	if (is_too_large(policy, request))
 		return POLICY_TOO_LARGE;
 	if (gate->is_closed && gate->probe == NULL && gate->is_day &&
 		gate->opens_ns >= request->deadline_ns) {
@@ -219,6 +273,10 @@ void policy_started(
 	request->p.started_ns = now_ns;
 	window_start(&policy->window, now_ns);
 	window_start(&request->lane->window, now_ns);
+	if ((request->p.flags & POLICY_BUDGETED) == 0)
+		return;
+	window_start(&request->user_entry->budget->window, now_ns);
+	order_user_changed(request->user_entry);
 }
 
 void policy_finish(struct policy *policy, struct policy_request *request,

@@ -10,6 +10,9 @@
  *                     ^  |                |
  *                     |  +--remove/expired-> NEW
  *                     +------- BACKOFF <--+ retry
+ *
+ * A permit that is never settled: RUNNING --overrun--> OVERDUE
+ * --settle_overdue--> NEW.
  */
 #ifndef COORDINATOR_POLICY_H
 #define COORDINATOR_POLICY_H
@@ -115,6 +118,9 @@ struct policy_config {
 	size_t n_users;
 	const struct policy_app_rule *apps;
 	size_t n_apps;
+	/* The one that is called: ARNs of it name the lanes of their ids.
+	 * NULL: none. */
+	const char *region;
 };
 
 /* Copies what it needs.  -ENOMEM. */
@@ -164,7 +170,13 @@ enum policy_reason {
 
 /* ------------------------------------------------------------ requests */
 
-enum policy_state { POLICY_NEW, POLICY_QUEUED, POLICY_RUNNING, POLICY_BACKOFF };
+enum policy_state {
+	POLICY_NEW,
+	POLICY_QUEUED,
+	POLICY_RUNNING,
+	POLICY_BACKOFF,
+	POLICY_OVERDUE, /* `lane` and `user_entry` are not set */
+};
 
 /*
  * One request.  Lives in its owner's object, zeroed before its first use; the
@@ -268,6 +280,10 @@ struct policy_usage {
 	int64_t cache_write_tokens;
 };
 
+/* Does it say what cannot be: negative other than -1, above 2^53?  That counts
+ * as unknown. */
+bool policy_usage_is_absurd(const struct policy_usage *usage);
+
 /*
  * RUNNING -> NEW: settles the reservation, frees the in-flight places.  DONE
  * settles at `usage`; what it does not tell (NULL: nothing) at the reservation.
@@ -277,6 +293,22 @@ struct policy_usage {
 void policy_finish(struct policy *policy, struct policy_request *request,
 	enum policy_outcome outcome, const struct policy_usage *usage,
 	uint64_t now_ns);
+
+/*
+ * RUNNING -> OVERDUE: a permit whose time to live is over while its holder
+ * lives.  Ended as DONE without usage, but its holder may still settle it.
+ */
+void policy_overrun(
+	struct policy *policy, struct policy_request *request, uint64_t now_ns);
+
+/*
+ * OVERDUE -> NEW: it was settled after all, and what it was charged for is
+ * corrected as if that came at its end.  A throttle closes the gate if it has a
+ * say.  LOST: as it was charged.
+ */
+void policy_settle_overdue(struct policy *policy,
+	struct policy_request *request, enum policy_outcome outcome,
+	const struct policy_usage *usage, uint64_t now_ns);
 
 enum policy_failure {
 	POLICY_FAIL_THROTTLE,
@@ -341,10 +373,21 @@ void policy_close_lane(
 int policy_restore_start(struct policy *policy, const char *model_id,
 	uint64_t started_ns, uint64_t now_ns);
 
-/* What a lane's tokens were at at_ns: its view's tokens_available and
- * tokens_used_today.  -ENOMEM. */
-int policy_restore_tokens(struct policy *policy, const char *model_id,
-	int64_t available, int64_t used_today, uint64_t at_ns, uint64_t now_ns);
+/* What was left of a bucket, and of a day, at at_ns: as the views say. */
+struct policy_left {
+	int64_t available, used_today;
+	uint64_t day; /* the number of that day */
+	uint64_t at_ns;
+	uint32_t starts; /* of a user: count as made at now_ns */
+};
+
+/* A lane's; the host's; a user's, where it has a budget.  -ENOMEM. */
+int policy_restore_tokens(struct policy *policy, const char *lane_name,
+	const struct policy_left *left, uint64_t now_ns);
+void policy_restore_host(
+	struct policy *policy, const struct policy_left *left, uint64_t now_ns);
+int policy_restore_user(struct policy *policy, const char *app,
+	const char *user, const struct policy_left *left, uint64_t now_ns);
 
 /* The state was there but could not be read: every window that has a limit
  * counts as full from from_ns on (not after now_ns), every token bucket as
@@ -368,7 +411,13 @@ int policy_restore_running(
 int policy_restore_held(struct policy *policy, struct policy_request *request,
 	int64_t reserved, uint64_t started_ns, uint64_t now_ns);
 
-/* The tokens that a running request holds. */
+/* A permit that was OVERDUE, and what it was charged; it started on that day.
+ * -ENOMEM. */
+int policy_restore_overdue(struct policy *policy,
+	struct policy_request *request, uint64_t charged, uint64_t started_ns,
+	uint64_t now_ns);
+
+/* The tokens that a running request holds, or an overdue one was charged. */
 uint64_t policy_reserved(const struct policy_request *request);
 
 /* ------------------------------------------------------------ to look at */
@@ -385,7 +434,10 @@ struct policy_lane_view {
 	uint64_t tokens_limit, tokens_reserved;
 	int64_t tokens_used_today;
 	uint64_t tokens_day_limit;
+	uint64_t tokens_day; /* the number of that day */
 	uint64_t admitted, done, throttled, lost, retries; /* totals */
+	uint64_t absurd_usage; /* answers and permits that said what cannot be
+				*/
 	uint32_t retry_budget_left;
 	bool gate_open;
 	uint64_t gate_opens_ns;    /* when the probe may go; 0: open */
@@ -401,6 +453,13 @@ struct policy_user_view {
 	uint32_t learned_output; /* in the lane used last; 0: not known */
 	uint64_t admitted, done, refused;
 	uint64_t last_ns; /* its last enqueue, admission or end */
+	/* Its budget, over all lanes; as a lane's; all 0: none. */
+	bool has_budget;
+	uint32_t starts, starts_limit;
+	int64_t tokens_available;
+	uint64_t tokens_limit;
+	int64_t tokens_used_today;
+	uint64_t tokens_day_limit, tokens_day;
 };
 
 struct policy_host_view {
@@ -409,14 +468,20 @@ struct policy_host_view {
 	uint32_t starts, starts_peak, starts_limit;
 	uint32_t users;              /* with something queued or running */
 	uint64_t oldest_enqueued_ns; /* 0: the queue is empty */
+	/* Over all lanes; as a lane's. */
+	int64_t tokens_available;
+	uint64_t tokens_limit, tokens_reserved;
+	int64_t tokens_used_today;
+	uint64_t tokens_day_limit, tokens_day;
 };
 
 void policy_view_host(const struct policy *policy, uint64_t now_ns,
 	struct policy_host_view *ret_view);
 void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
 	struct policy_lane_view *ret_view);
-void policy_view_user(
-	const struct policy_user *user, struct policy_user_view *ret_view);
+/* While not NEW and not OVERDUE; a start of the user counts as made. */
+void policy_view_user(const struct policy_user *user, uint64_t now_ns,
+	struct policy_user_view *ret_view);
 /* Calls see() for each until it returns false; views live during the call. */
 void policy_each_lane(const struct policy *policy, uint64_t now_ns,
 	bool (*see)(const struct policy_lane_view *view, void *arg), void *arg);
@@ -430,6 +495,15 @@ bool policy_counts_starts(
 	const struct policy *policy, const struct policy_request *request);
 /* Has its lane a limit of tokens?  While not NEW. */
 bool policy_counts_tokens(const struct policy_request *request);
+/* Has its user a budget?  While not NEW. */
+bool policy_counts_budget(const struct policy_request *request);
+
+/* The limit that the last request of POLICY_TOO_LARGE cannot fit. */
+struct policy_excess {
+	enum policy_reason limit; /* _TOKENS or _DAY, of lane, host or user */
+	uint64_t asked, allowed;
+};
+struct policy_excess policy_last_excess(const struct policy *policy);
 
 const char *policy_refusal_text(enum policy_refusal refusal);
 const char *policy_lane_name(const struct policy_lane *lane);

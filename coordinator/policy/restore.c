@@ -17,26 +17,64 @@ int policy_restore_start(struct policy *policy, const char *model_id,
 	return rc != 0 ? rc : window_restore(&lane->window, started_ns, now_ns);
 }
 
-int policy_restore_tokens(struct policy *policy, const char *model_id,
-	int64_t available, int64_t used_today, uint64_t at_ns, uint64_t now_ns)
+static void restore(
+	struct tokens *tokens, const struct policy_left *left, uint64_t now_ns)
+{
+	tokens_restore(tokens, left->available, left->used_today, left->day,
+		earlier(left->at_ns, now_ns), now_ns);
+}
+
+int policy_restore_tokens(struct policy *policy, const char *lane_name,
+	const struct policy_left *left, uint64_t now_ns)
 {
 	struct policy_lane *lane;
 
 	now_ns = policy_clock(policy, now_ns);
-	lane = lane_get(policy, model_id, now_ns);
+	lane = lane_get(policy, lane_name, now_ns);
 	if (lane == NULL)
 		return -ENOMEM;
-	tokens_restore(&lane->tokens, available, used_today,
-		earlier(at_ns, now_ns), now_ns);
+	restore(&lane->tokens, left, now_ns);
 	return 0;
+}
+
+void policy_restore_host(
+	struct policy *policy, const struct policy_left *left, uint64_t now_ns)
+{
+	restore(&policy->tokens, left, policy_clock(policy, now_ns));
+	policy->is_restored = true;
+}
+
+int policy_restore_user(struct policy *policy, const char *app,
+	const char *name, const struct policy_left *left, uint64_t now_ns)
+{
+	struct policy_user *user;
+	struct budget *budget;
+	int rc = 0;
+
+	now_ns = policy_clock(policy, now_ns);
+	user = user_get(policy, app, name);
+	if (user == NULL)
+		return -ENOMEM;
+	budget = user->budget;
+	if (budget == NULL)
+		return 0;
+	restore(&budget->tokens, left, now_ns);
+	budget->is_restored = true;
+	for (uint32_t i = 0; i < left->starts && rc == 0; i++)
+		rc = window_restore(&budget->window, now_ns, now_ns);
+	return rc;
+}
+
+static void empty(struct tokens *tokens, uint64_t at_ns)
+{
+	tokens_restore(tokens, 0, tokens_used_today(tokens, at_ns),
+		tokens_day_at(tokens, at_ns), at_ns, at_ns);
 }
 
 static void fill(const struct policy *policy, struct policy_lane *lane)
 {
 	lane->window.full_until_ns = policy->full_until_ns;
-	tokens_restore(&lane->tokens, 0,
-		tokens_used_today(&lane->tokens, policy->full_from_ns),
-		policy->full_from_ns, policy->full_from_ns);
+	empty(&lane->tokens, policy->full_from_ns);
 }
 
 void policy_restore_full(
@@ -45,6 +83,7 @@ void policy_restore_full(
 	policy->full_from_ns = earlier(from_ns, policy_clock(policy, now_ns));
 	policy->full_until_ns = policy->full_from_ns + policy->window.span_ns;
 	policy->window.full_until_ns = policy->full_until_ns;
+	empty(&policy->tokens, policy->full_from_ns);
 	fill(policy, policy->fallback);
 	for (size_t i = 0; i < policy->n_lanes; i++)
 		fill(policy, policy->lanes[i]);
@@ -56,8 +95,7 @@ int policy_restore_running(
 	now_ns = policy_clock(policy, now_ns);
 	if (place_adopt(policy, request, now_ns) != 0)
 		return -ENOMEM;
-	if (window_reserve(&policy->window) != 0 ||
-		window_reserve(&request->lane->window) != 0) {
+	if (place_reserve_start(policy, request) != 0) {
 		place_forget(policy, request);
 		return -ENOMEM;
 	}

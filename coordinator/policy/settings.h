@@ -20,6 +20,8 @@ const struct policy_model *settings_model(
 	const struct settings *settings, const char *model_id);
 const struct policy_user_rule *settings_user(
 	const struct settings *settings, const char *user);
+/* Of an application; 1 where none matches. */
+double settings_app_weight(const struct settings *settings, const char *app);
 
 /* How much of a concurrency limit batch may take; 0: no limit. */
 uint32_t settings_batch_limit(

@@ -42,14 +42,38 @@ static void refill(struct tokens *tokens, uint64_t now_ns)
 	add(tokens, (int64_t)(gain < MOST ? gain : MOST));
 }
 
+uint64_t tokens_day_at(const struct tokens *tokens, uint64_t at_ns)
+{
+	return (at_ns + tokens->day_offset_ns) / TOKENS_DAY_NS;
+}
+
 static void turn_day(struct tokens *tokens, uint64_t now_ns)
 {
-	uint64_t day = now_ns / TOKENS_DAY_NS;
+	uint64_t day = tokens_day_at(tokens, now_ns);
 
 	if (day > tokens->day) {
 		tokens->day = day;
 		tokens->day_used = 0;
 	}
+}
+
+/* The clock was set back: by one day, the total waits for its day to pass; by
+ * more, it would wait too long. */
+static void fit_day(struct tokens *tokens, uint64_t now_ns)
+{
+	uint64_t day = tokens_day_at(tokens, now_ns);
+
+	if (tokens->day > day + 1)
+		tokens->day = day;
+	turn_day(tokens, now_ns);
+}
+
+void tokens_set_days(
+	struct tokens *tokens, uint64_t day_offset_ns, uint64_t now_ns)
+{
+	turn_day(tokens, now_ns);
+	tokens->day_offset_ns = day_offset_ns;
+	fit_day(tokens, now_ns);
 }
 
 void tokens_set(struct tokens *tokens, uint64_t limit, uint64_t day_limit,
@@ -86,6 +110,11 @@ static uint64_t minute_wait(
 	       refill_ns(tokens, (uint64_t)(need - tokens->level));
 }
 
+static uint64_t next_day_ns(const struct tokens *tokens)
+{
+	return (tokens->day + 1) * TOKENS_DAY_NS - tokens->day_offset_ns;
+}
+
 static uint64_t day_wait(
 	struct tokens *tokens, uint64_t amount, uint64_t now_ns)
 {
@@ -94,7 +123,12 @@ static uint64_t day_wait(
 		return 0;
 	if ((uint64_t)tokens->day_used + amount <= tokens->day_limit)
 		return 0;
-	return (tokens->day + 1) * TOKENS_DAY_NS;
+	return next_day_ns(tokens);
+}
+
+bool tokens_wait_for_day(const struct tokens *tokens, uint64_t wait_ns)
+{
+	return tokens->day_limit != 0 && wait_ns == next_day_ns(tokens);
 }
 
 uint64_t tokens_wait(struct tokens *tokens, uint64_t amount, uint64_t now_ns)
@@ -119,10 +153,16 @@ void tokens_reserve(struct tokens *tokens, uint64_t amount, uint64_t now_ns)
 void tokens_settle(struct tokens *tokens, uint64_t amount, uint64_t used,
 	uint64_t day, uint64_t now_ns)
 {
-	int64_t back = (int64_t)amount - (int64_t)used;
-
 	assert(tokens->reserved >= amount);
 	tokens->reserved -= amount;
+	tokens_correct(tokens, amount, used, day, now_ns);
+}
+
+void tokens_correct(struct tokens *tokens, uint64_t was, uint64_t used,
+	uint64_t day, uint64_t now_ns)
+{
+	int64_t back = (int64_t)was - (int64_t)used;
+
 	turn_day(tokens, now_ns);
 	/* What was reserved yesterday was yesterday's; an excess is today's. */
 	if (day == tokens->day || back < 0)
@@ -134,7 +174,7 @@ void tokens_settle(struct tokens *tokens, uint64_t amount, uint64_t used,
 }
 
 void tokens_restore(struct tokens *tokens, int64_t level, int64_t day_used,
-	uint64_t at_ns, uint64_t now_ns)
+	uint64_t day, uint64_t at_ns, uint64_t now_ns)
 {
 	int64_t most = (int64_t)tokens->limit;
 
@@ -143,9 +183,9 @@ void tokens_restore(struct tokens *tokens, int64_t level, int64_t day_used,
 		tokens->level = -(int64_t)TOKENS_MAX;
 	tokens->stamp_ns = at_ns;
 	refill(tokens, now_ns);
-	tokens->day = at_ns / TOKENS_DAY_NS;
+	tokens->day = day;
 	tokens->day_used = day_used;
-	turn_day(tokens, now_ns);
+	fit_day(tokens, now_ns);
 }
 
 void tokens_adopt(struct tokens *tokens, uint64_t amount)
@@ -167,4 +207,12 @@ int64_t tokens_used_today(const struct tokens *tokens, uint64_t now_ns)
 
 	turn_day(&copy, now_ns);
 	return copy.day_used;
+}
+
+uint64_t tokens_day(const struct tokens *tokens, uint64_t now_ns)
+{
+	struct tokens copy = *tokens;
+
+	turn_day(&copy, now_ns);
+	return copy.day;
 }

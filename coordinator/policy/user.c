@@ -4,6 +4,7 @@
 #include "coordinator/policy/inside.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -60,6 +61,8 @@ static void free_seat(struct seat *seat)
 	for (int class = 0; class < POLICY_CLASSES; class ++)
 		free(seat->flows[class].hold);
 	free(seat->learned);
+	if (seat->user->budget != NULL)
+		team->lane->policy->n_parkable -= POLICY_CLASSES;
 	free(seat);
 	release_team(team);
 }
@@ -68,16 +71,19 @@ static struct seat *create_seat(
 	struct policy_lane *lane, struct policy_user *user)
 {
 	struct team *team = get_team(lane, user->app);
+	uint32_t n_parkable = user->budget ? POLICY_CLASSES : 0;
 	struct seat *seat = NULL;
 
 	if (team == NULL)
 		return NULL;
-	if (order_reserve_seat(team) == 0)
+	if (order_reserve_seat(team) == 0 &&
+		order_reserve_parked(lane->policy, n_parkable) == 0)
 		seat = calloc(1, sizeof(*seat));
 	if (seat == NULL) {
 		release_team(team);
 		return NULL;
 	}
+	lane->policy->n_parkable += n_parkable;
 	seat->user = user;
 	seat->team = team;
 	DL_PREPEND2(user->seats, seat, user_prev, user_next);
@@ -121,6 +127,7 @@ static struct policy_app *create_app(
 		return NULL;
 	app->hash = hash;
 	memcpy(app->name, name, size);
+	app->weight = settings_app_weight(policy->settings, name);
 	if (names_add(&policy->app_names, hash, app) != 0) {
 		free(app);
 		return NULL;
@@ -136,6 +143,22 @@ static void release_app(struct policy *policy, struct policy_app *app)
 	free(app);
 }
 
+/* Out of its list, whichever it is. */
+static void leave_list(struct policy *policy, struct policy_user *user)
+{
+	if (user->is_active) {
+		DL_DELETE(policy->active, user);
+		policy->n_active--;
+	} else if (user->is_kept) {
+		DL_DELETE(policy->kept, user);
+		policy->n_kept--;
+	} else {
+		DL_DELETE(policy->idle, user);
+		policy->n_idle--;
+	}
+	user->is_active = user->is_kept = false;
+}
+
 /* An idle one. */
 static void free_user(struct policy *policy, struct policy_user *user)
 {
@@ -146,18 +169,41 @@ static void free_user(struct policy *policy, struct policy_user *user)
 		next = seat->user_next;
 		free_seat(seat);
 	}
-	DL_DELETE(policy->idle, user);
-	policy->n_idle--;
+	leave_list(policy, user);
 	names_remove(&policy->user_names, user->hash, user);
 	user->app->n_users--;
 	release_app(policy, user->app);
+	budget_free(user->budget);
 	free(user);
+}
+
+/* Beyond USERS_IDLE, who still counts is kept.  With each of them one of those
+ * kept so far is looked at, so that what is spent goes in the end. */
+static void keep_user(struct policy *policy, struct policy_user *user)
+{
+	struct policy_user *oldest = policy->kept ? policy->kept->prev : NULL;
+
+	leave_list(policy, user);
+	user->is_kept = true;
+	DL_PREPEND(policy->kept, user);
+	policy->n_kept++;
+	if (oldest != NULL &&
+		(policy->n_kept > USERS_KEPT ||
+			!budget_counts(oldest->budget, policy->now_ns)))
+		free_user(policy, oldest);
 }
 
 static void forget_oldest(struct policy *policy, uint32_t keep)
 {
-	while (policy->n_idle > keep)
-		free_user(policy, policy->idle->prev);
+	while (policy->n_idle > keep) {
+		struct policy_user *oldest = policy->idle->prev;
+
+		if (oldest->budget != NULL &&
+			budget_counts(oldest->budget, policy->now_ns))
+			keep_user(policy, oldest);
+		else
+			free_user(policy, oldest);
+	}
 }
 
 static struct policy_user *create_user(struct policy *policy,
@@ -171,7 +217,9 @@ static struct policy_user *create_user(struct policy *policy,
 	user->app = app;
 	user->hash = hash;
 	memcpy(user->name, name, size);
-	if (names_add(&policy->user_names, hash, user) != 0) {
+	if (user_prepare(policy, policy->settings, user) != 0 ||
+		names_add(&policy->user_names, hash, user) != 0) {
+		budget_free(user->budget);
 		free(user);
 		return NULL;
 	}
@@ -182,12 +230,38 @@ static struct policy_user *create_user(struct policy *policy,
 	return user;
 }
 
-static struct policy_user *get_user(
+static uint64_t user_hash(
+	const struct policy *policy, uint64_t app_hash, const char *name)
+{
+	uint64_t key[2] = {policy->hash_key[0] ^ app_hash, policy->hash_key[1]};
+
+	return names_hash(key, name);
+}
+
+struct policy_user *user_find(
+	const struct policy *policy, const char *app, const char *name)
+{
+	uint64_t app_hash = names_hash(policy->hash_key, app);
+
+	return find_user(policy, user_hash(policy, app_hash, name), app, name);
+}
+
+struct seat *user_find_seat(
+	const struct policy_user *user, const struct policy_lane *lane)
+{
+	struct seat *seat;
+
+	for (seat = user->seats; seat != NULL; seat = seat->user_next)
+		if (seat->team->lane == lane)
+			break;
+	return seat;
+}
+
+struct policy_user *user_get(
 	struct policy *policy, const char *app_name, const char *name)
 {
 	uint64_t app_hash = names_hash(policy->hash_key, app_name);
-	uint64_t key[2] = {policy->hash_key[0] ^ app_hash, policy->hash_key[1]};
-	uint64_t hash = names_hash(key, name);
+	uint64_t hash = user_hash(policy, app_hash, name);
 	struct policy_user *user = find_user(policy, hash, app_name, name);
 	struct policy_app *app;
 
@@ -208,14 +282,12 @@ static struct policy_user *get_user(
 struct seat *user_seat(struct policy *policy, struct policy_lane *lane,
 	const char *app, const char *name)
 {
-	struct policy_user *user = get_user(policy, app, name);
+	struct policy_user *user = user_get(policy, app, name);
 	struct seat *seat;
 
 	if (user == NULL)
 		return NULL;
-	for (seat = user->seats; seat != NULL; seat = seat->user_next)
-		if (seat->team->lane == lane)
-			break;
+	seat = user_find_seat(user, lane);
 	if (seat == NULL)
 		return create_seat(lane, user);
 	if (seat != user->seats) { /* the next search is short */
@@ -233,19 +305,43 @@ void user_touch(
 	user->last_ns = now_ns;
 	if (is_active == user->is_active)
 		return;
+	leave_list(policy, user);
 	user->is_active = is_active;
 	if (is_active) {
-		DL_DELETE(policy->idle, user);
 		DL_PREPEND(policy->active, user);
-		policy->n_idle--;
 		policy->n_active++;
 	} else {
-		DL_DELETE(policy->active, user);
 		DL_PREPEND(policy->idle, user);
-		policy->n_active--;
 		policy->n_idle++;
 		forget_oldest(policy, USERS_IDLE);
 	}
+}
+
+static uint32_t count_seats(const struct policy_user *user)
+{
+	uint32_t n = 0;
+
+	for (const struct seat *seat = user->seats; seat;
+		seat = seat->user_next)
+		n++;
+	return n;
+}
+
+int user_prepare(struct policy *policy, const struct settings *settings,
+	struct policy_user *user)
+{
+	uint32_t n_parkable = POLICY_CLASSES * count_seats(user);
+
+	if (user->budget != NULL ||
+		!budget_is_in(settings_user(settings, user->name)))
+		return 0;
+	if (order_reserve_parked(policy, n_parkable) != 0)
+		return -ENOMEM;
+	user->budget = budget_create();
+	if (user->budget == NULL)
+		return -ENOMEM;
+	policy->n_parkable += n_parkable;
+	return 0;
 }
 
 void user_configure(const struct policy *policy, struct policy_user *user)
@@ -261,12 +357,19 @@ void user_configure(const struct policy *policy, struct policy_user *user)
 	user->max_queued = rule && rule->max_queued
 				   ? rule->max_queued
 				   : config->max_queued_per_user;
+	user->app->weight =
+		settings_app_weight(policy->settings, user->app->name);
+	if (user->budget != NULL)
+		budget_set(user->budget, rule, config, policy->now_ns);
 }
 
 void user_free_all(struct policy *policy)
 {
 	assert(policy->n_active == 0);
-	forget_oldest(policy, 0);
+	while (policy->idle != NULL)
+		free_user(policy, policy->idle);
+	while (policy->kept != NULL)
+		free_user(policy, policy->kept);
 	names_fini(&policy->user_names);
 	names_fini(&policy->app_names);
 }

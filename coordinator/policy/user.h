@@ -1,26 +1,30 @@
 /*
  * The people: applications, their users, and a user's seat in each lane.  A
  * user with nothing queued or running is idle; the USERS_IDLE most recent of
- * them are kept, so that their service history counts, the others are
+ * them are kept, so that their service history counts; beside them the
+ * USERS_KEPT most recent whose budget still counts something.  The others are
  * forgotten.
  */
 #ifndef COORDINATOR_POLICY_USER_H
 #define COORDINATOR_POLICY_USER_H
 
+#include "coordinator/policy/budget.h"
 #include "coordinator/policy/order.h"
 #include "coordinator/policy/policy.h"
+#include "coordinator/policy/settings.h"
 
-enum { USERS_IDLE = 4096 };
+enum { USERS_IDLE = 4096, USERS_KEPT = 65536 };
 
 struct policy_app {
 	uint64_t hash;
-	uint32_t n_users;   /* freed with the last */
+	uint32_t n_users; /* freed with the last */
+	double weight;
 	struct team *teams; /* one in each lane where it has users */
 	char name[];
 };
 
 struct policy_user {
-	struct policy_user *prev, *next; /* policy->active or ->idle */
+	struct policy_user *prev, *next; /* policy->active, ->idle or ->kept */
 	struct policy_app *app;
 	struct seat *seats;
 	uint64_t hash;
@@ -30,7 +34,8 @@ struct policy_user {
 	double service; /* tokens charged, for people to look at */
 	uint64_t admitted, done, refused;
 	uint64_t last_ns;
-	bool is_active; /* which of the two lists */
+	struct budget *budget;   /* NULL: never had one */
+	bool is_active, is_kept; /* in which list; neither: idle */
 	char name[];
 };
 
@@ -49,7 +54,19 @@ struct seat *user_seat(struct policy *policy, struct policy_lane *lane,
 void user_touch(
 	struct policy *policy, struct policy_user *user, uint64_t now_ns);
 
-/* Limits and weight from the settings. */
+/* The user if it is known, and its seat in the lane; else NULL. */
+struct policy_user *user_find(
+	const struct policy *policy, const char *app, const char *user);
+struct seat *user_find_seat(
+	const struct policy_user *user, const struct policy_lane *lane);
+/* Made where needed; idle.  NULL: no memory. */
+struct policy_user *user_get(
+	struct policy *policy, const char *app, const char *user);
+
+/* Memory for what user_configure() gives it by these settings.  -ENOMEM. */
+int user_prepare(struct policy *policy, const struct settings *settings,
+	struct policy_user *user);
+/* Limits and weight from the settings, its application's too. */
 void user_configure(const struct policy *policy, struct policy_user *user);
 
 /* Frees all users; none may be active. */

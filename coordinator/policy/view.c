@@ -20,6 +20,12 @@ void policy_view_host(const struct policy *policy, uint64_t now_ns,
 		.starts_limit = config->requests_per_minute,
 		.users = policy->n_active,
 		.oldest_enqueued_ns = age_oldest_ns(&policy->age),
+		.tokens_available = tokens_available(&policy->tokens, now_ns),
+		.tokens_limit = policy->tokens.limit,
+		.tokens_reserved = policy->tokens.reserved,
+		.tokens_used_today = tokens_used_today(&policy->tokens, now_ns),
+		.tokens_day_limit = policy->tokens.day_limit,
+		.tokens_day = tokens_day(&policy->tokens, now_ns),
 	};
 }
 
@@ -46,10 +52,12 @@ void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
 		.tokens_reserved = lane->tokens.reserved,
 		.tokens_used_today = tokens_used_today(&lane->tokens, now_ns),
 		.tokens_day_limit = lane->tokens.day_limit,
+		.tokens_day = tokens_day(&lane->tokens, now_ns),
 		.admitted = lane->admitted,
 		.done = lane->done,
 		.throttled = lane->throttled,
 		.lost = lane->lost,
+		.absurd_usage = lane->absurd_usage,
 		.retries = lane->retries,
 		.retry_budget_left = lane->retry_left,
 		.gate_open = !gate.is_closed,
@@ -79,8 +87,21 @@ void policy_each_lane(const struct policy *policy, uint64_t now_ns,
 			return;
 }
 
-void policy_view_user(
-	const struct policy_user *user, struct policy_user_view *ret_view)
+static void view_budget(const struct budget *budget, uint64_t now_ns,
+	struct policy_user_view *view)
+{
+	view->has_budget = true;
+	view->starts = window_count(&budget->window, now_ns);
+	view->starts_limit = budget->window.limit;
+	view->tokens_available = tokens_available(&budget->tokens, now_ns);
+	view->tokens_limit = budget->tokens.limit;
+	view->tokens_used_today = tokens_used_today(&budget->tokens, now_ns);
+	view->tokens_day_limit = budget->tokens.day_limit;
+	view->tokens_day = tokens_day(&budget->tokens, now_ns);
+}
+
+void policy_view_user(const struct policy_user *user, uint64_t now_ns,
+	struct policy_user_view *ret_view)
 {
 	const struct seat *seat = user->seats;
 
@@ -100,15 +121,17 @@ void policy_view_user(
 		.refused = user->refused,
 		.last_ns = user->last_ns,
 	};
+	if (user->budget != NULL)
+		view_budget(user->budget, now_ns, ret_view);
 }
 
-static bool show_users(const struct policy_user *list,
+static bool show_users(const struct policy_user *list, uint64_t now_ns,
 	bool (*see)(const struct policy_user_view *view, void *arg), void *arg)
 {
 	for (const struct policy_user *user = list; user; user = user->next) {
 		struct policy_user_view view;
 
-		policy_view_user(user, &view);
+		policy_view_user(user, now_ns, &view);
 		if (!see(&view, arg))
 			return false;
 	}
@@ -118,9 +141,9 @@ static bool show_users(const struct policy_user *list,
 void policy_each_user(const struct policy *policy, uint64_t now_ns,
 	bool (*see)(const struct policy_user_view *view, void *arg), void *arg)
 {
-	(void)now_ns;
-	if (show_users(policy->active, see, arg))
-		(void)show_users(policy->idle, see, arg);
+	if (show_users(policy->active, now_ns, see, arg) &&
+		show_users(policy->idle, now_ns, see, arg))
+		(void)show_users(policy->kept, now_ns, see, arg);
 }
 
 bool policy_counts_starts(
@@ -135,4 +158,9 @@ bool policy_counts_tokens(const struct policy_request *request)
 	const struct tokens *tokens = &request->lane->tokens;
 
 	return tokens->limit != 0 || tokens->day_limit != 0;
+}
+
+bool policy_counts_budget(const struct policy_request *request)
+{
+	return request->user_entry->budget != NULL;
 }

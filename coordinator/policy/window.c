@@ -10,7 +10,7 @@ enum { FIRST_CAPACITY = 64 };
 int window_init(struct window *window, uint32_t limit, uint64_t span_ns)
 {
 	*window = (struct window){.capacity = FIRST_CAPACITY};
-	window_set(window, limit, span_ns);
+	window_set(window, limit, span_ns, false);
 	window->stamps = malloc(FIRST_CAPACITY * sizeof(*window->stamps));
 	return window->stamps == NULL ? -ENOMEM : 0;
 }
@@ -21,10 +21,13 @@ void window_fini(struct window *window)
 	*window = (struct window){0};
 }
 
-void window_set(struct window *window, uint32_t limit, uint64_t span_ns)
+void window_set(
+	struct window *window, uint32_t limit, uint64_t span_ns, bool is_smooth)
 {
 	window->limit = limit;
 	window->span_ns = span_ns;
+	window->interval_ns =
+		is_smooth && limit != 0 ? (span_ns + limit - 1) / limit : 0;
 }
 
 static uint64_t *stamp_at(const struct window *window, uint32_t i)
@@ -73,9 +76,22 @@ static int grow(struct window *window)
 	return 0;
 }
 
+/* When the latest start is long enough ago: as window_wait(). */
+static uint64_t smooth_wait(const struct window *window, uint64_t now_ns)
+{
+	uint64_t at_ns;
+
+	if (window->interval_ns == 0 || window->count + window->pending == 0)
+		return 0;
+	if (window->pending > 0)
+		return UINT64_MAX;
+	at_ns = *stamp_at(window, window->count - 1) + window->interval_ns;
+	return at_ns > now_ns ? at_ns : 0;
+}
+
 uint64_t window_wait(struct window *window, uint64_t now_ns)
 {
-	uint64_t starts, over;
+	uint64_t starts, over, at_ns, smooth_ns;
 
 	prune(window, now_ns);
 	if (window->limit == 0)
@@ -83,12 +99,14 @@ uint64_t window_wait(struct window *window, uint64_t now_ns)
 	if (now_ns < window->full_until_ns)
 		return window->full_until_ns;
 	starts = (uint64_t)window->count + window->pending;
+	smooth_ns = smooth_wait(window, now_ns);
 	if (starts < window->limit)
-		return 0;
+		return smooth_ns;
 	over = starts - window->limit; /* this one must go first */
 	if (over >= window->count)
 		return UINT64_MAX;
-	return *stamp_at(window, (uint32_t)over) + window->span_ns;
+	at_ns = *stamp_at(window, (uint32_t)over) + window->span_ns;
+	return at_ns > smooth_ns ? at_ns : smooth_ns;
 }
 
 int window_reserve(struct window *window)

@@ -11,6 +11,7 @@
 #ifndef COORDINATOR_POLICY_WINDOW_H
 #define COORDINATOR_POLICY_WINDOW_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { WINDOW_KEEP = 65536 };
@@ -22,14 +23,16 @@ struct window {
 	uint32_t limit; /* 0: none */
 	uint32_t peak;  /* most starts ever in one window */
 	uint64_t span_ns;
+	uint64_t interval_ns;   /* between two starts; 0: any */
 	uint64_t full_until_ns; /* counts as full before */
 };
 
 /* -ENOMEM. */
 int window_init(struct window *window, uint32_t limit, uint64_t span_ns);
 void window_fini(struct window *window);
-/* Keeps all stamps. */
-void window_set(struct window *window, uint32_t limit, uint64_t span_ns);
+/* Keeps all stamps.  is_smooth: two starts are span/limit apart at least. */
+void window_set(struct window *window, uint32_t limit, uint64_t span_ns,
+	bool is_smooth);
 
 /* When there is room for one more start: 0 now, else the time; UINT64_MAX: not
  * before a pending start is stamped or given back. */

@@ -176,7 +176,8 @@ static void tokens_settle_from_usage(void)
 		{true, 200, POLICY_DONE, &usage, 1010, 330},
 		{false, 0, POLICY_DONE, &usage, 10 + 50, 330},
 		{true, 0, POLICY_DONE, &no_input, 260, 10 + 200},
-		{false, 200, POLICY_DONE, &no_output, 210, 100 + 1000},
+		{false, 200, POLICY_DONE, &no_output, 210, 100 + 200},
+		{true, 200, POLICY_DONE, &no_output, 1010, 100 + 1000},
 		{false, 200, POLICY_DONE, NULL, 210, 210},
 		{false, 200, POLICY_THROTTLED, &usage, 210, 0},
 		{false, 200, POLICY_UNUSED, &usage, 210, 0},
@@ -534,8 +535,7 @@ static void restored_starts_count(void)
 	CU_ASSERT_EQUAL(rig_next(policy, now_ns), 111 * RIG_S);
 	policy_remove(policy, &request);
 	CU_ASSERT_EQUAL(
-		policy_restore_tokens(policy, "m", -5, 77, 40 * RIG_S, now_ns),
-		0);
+		rig_restore_tokens(policy, -5, 77, 40 * RIG_S, now_ns), 0);
 	CU_ASSERT_EQUAL(rig_lane(policy, "m", now_ns).tokens_used_today, 77);
 	policy_free(policy);
 }
@@ -550,8 +550,8 @@ static void restored_tokens_refill(void)
 	config.models = &model;
 	config.n_models = 1;
 	policy = rig_create(&config);
-	CU_ASSERT_EQUAL(policy_restore_tokens(
-				policy, "m", -100, 0, 90 * RIG_S, 100 * RIG_S),
+	CU_ASSERT_EQUAL(
+		rig_restore_tokens(policy, -100, 0, 90 * RIG_S, 100 * RIG_S),
 		0);
 	CU_ASSERT_EQUAL(rig_lane(policy, "m", 100 * RIG_S).tokens_available, 0);
 	policy_free(policy);
@@ -638,8 +638,7 @@ static void restored_permits_hold_what_they_reserved(void)
 	policy = rig_create(&config);
 	make(requests, 2, "u");
 	requests[0].input_tokens = requests[1].input_tokens = 100;
-	CU_ASSERT_EQUAL(
-		policy_restore_tokens(policy, "m", 200, 400, RIG_S, RIG_S), 0);
+	CU_ASSERT_EQUAL(rig_restore_tokens(policy, 200, 400, RIG_S, RIG_S), 0);
 	CU_ASSERT_EQUAL(
 		policy_restore_held(policy, &requests[0], 250, RIG_S, RIG_S),
 		0);

@@ -101,6 +101,24 @@ RIG void rig_drop(
 		policy_remove(policy, request);
 }
 
+/* What was left at at_ns, where days begin at nought. */
+RIG struct policy_left rig_left(
+	int64_t available, int64_t used_today, uint64_t at_ns)
+{
+	return (struct policy_left){.available = available,
+		.used_today = used_today,
+		.day = at_ns / (86400 * RIG_S),
+		.at_ns = at_ns};
+}
+
+RIG int rig_restore_tokens(struct policy *policy, int64_t available,
+	int64_t used_today, uint64_t at_ns, uint64_t now_ns)
+{
+	struct policy_left left = rig_left(available, used_today, at_ns);
+
+	return policy_restore_tokens(policy, "m", &left, now_ns);
+}
+
 struct rig_find {
 	const char *name;
 	struct policy_lane_view lane;

@@ -98,10 +98,10 @@ static void a_changed_limit_keeps_the_stamps(void)
 
 	for (uint64_t s = 0; s < 5; s++)
 		start(&window, s * RIG_S);
-	window_set(&window, 2, SPAN);
+	window_set(&window, 2, SPAN, false);
 	CU_ASSERT_EQUAL(window_wait(&window, 5 * RIG_S), 3 * RIG_S + SPAN);
 	CU_ASSERT_EQUAL(window_count(&window, 5 * RIG_S), 5);
-	window_set(&window, 6, SPAN);
+	window_set(&window, 6, SPAN, false);
 	CU_ASSERT_EQUAL(window_wait(&window, 5 * RIG_S), 0);
 	window_fini(&window);
 }
@@ -117,9 +117,9 @@ static void no_limit_remembers_for_a_later_one(void)
 		start(&window, i);
 	}
 	CU_ASSERT_EQUAL(window.count, WINDOW_KEEP);
-	window_set(&window, 10, SPAN);
+	window_set(&window, 10, SPAN, false);
 	CU_ASSERT_EQUAL(window_wait(&window, i), i - 10 + SPAN);
-	window_set(&window, WINDOW_KEEP, SPAN);
+	window_set(&window, WINDOW_KEEP, SPAN, false);
 	CU_ASSERT_EQUAL(window_wait(&window, i), i - WINDOW_KEEP + SPAN);
 	window_fini(&window);
 }
@@ -152,7 +152,7 @@ static void full_until_its_time(void)
 	CU_ASSERT_EQUAL(window_count(&window, 7 * RIG_S - 1), 3);
 	CU_ASSERT_EQUAL(window_wait(&window, 7 * RIG_S), 0);
 	CU_ASSERT_EQUAL(window_count(&window, 7 * RIG_S), 0);
-	window_set(&window, 0, SPAN);
+	window_set(&window, 0, SPAN, false);
 	CU_ASSERT_EQUAL(window_wait(&window, 0), 0);
 	window_fini(&window);
 }

@@ -138,6 +138,16 @@ static void put_quantiles(struct writer *to, const char *name,
 	put_object(to, name, &quantiles);
 }
 
+static void put_host_tokens(
+	struct writer *host, const struct board_tokens *from)
+{
+	put_signed(host, "tokens_available", from->available);
+	put_int(host, "tokens_limit", from->limit);
+	put_int(host, "tokens_reserved", from->reserved);
+	put_signed(host, "tokens_used_today", from->used_today);
+	put_int(host, "tokens_day_limit", from->day_limit);
+}
+
 static void put_host(struct writer *to, const struct board_view *view)
 {
 	const struct board_host *from = &view->host;
@@ -159,6 +169,7 @@ static void put_host(struct writer *to, const struct board_view *view)
 		view_age_s(view, load_relaxed(from->oldest_enqueued_ns)));
 	put_int(&host, "resident_bytes", load_relaxed(from->resident_bytes));
 	put_int(&host, "live_hidden", load_relaxed(view->header.live_hidden));
+	put_host_tokens(&host, &view->host_tokens);
 	put_quantiles(&host, "wait_s", &from->wait);
 	put_quantiles(&host, "execution_s", &from->execution);
 	put_object(to, "host", &host);
@@ -182,6 +193,8 @@ static struct writer lane_object(
 	put_signed(&lane, "tokens_available", from->tokens_available);
 	put_int(&lane, "tokens_limit", from->tokens_limit);
 	put_int(&lane, "tokens_reserved", from->tokens_reserved);
+	put_signed(&lane, "tokens_used_today", from->tokens_used_today);
+	put_int(&lane, "tokens_day_limit", from->tokens_day_limit);
 	put_int(&lane, "retry_budget_left", from->retry_budget_left);
 	put_bool(&lane, "gate_open", from->gate_open != 0);
 	put_real(&lane, "gate_opens_in_s",
@@ -197,7 +210,18 @@ static struct writer lane_object(
 	put_int(&lane, "throttled", from->throttled);
 	put_int(&lane, "lost", from->lost);
 	put_int(&lane, "retries", from->retries);
+	put_int(&lane, "absurd_usage", from->absurd_usage);
 	return lane;
+}
+
+static void put_budget(struct writer *user, const struct board_user *from)
+{
+	put_int(user, "starts", from->starts);
+	put_int(user, "starts_limit", from->starts_limit);
+	put_signed(user, "tokens_available", from->tokens_available);
+	put_int(user, "tokens_limit", from->tokens_limit);
+	put_signed(user, "tokens_used_today", from->tokens_used_today);
+	put_int(user, "tokens_day_limit", from->tokens_day_limit);
 }
 
 static struct writer user_object(
@@ -219,6 +243,8 @@ static struct writer user_object(
 	put_int(&user, "done", from->done);
 	put_int(&user, "refused", from->refused);
 	put_real(&user, "last_s", view_age_s(view, from->last_ns));
+	if (from->as_of_ns != 0)
+		put_budget(&user, from);
 	return user;
 }
 

@@ -100,7 +100,11 @@ static void copy_records(struct board_view *view, const struct board *board)
 		struct board_user user;
 		struct board_live live;
 		struct board_event event;
+		struct board_tokens tokens;
 	} scratch;
+
+	(void)copy_record(view, &board->host_tokens, sizeof(view->host_tokens),
+		&view->host_tokens, &scratch);
 
 	for (size_t i = 0; i < SHM_BOARD_LANES; i++) {
 		struct board_lane *lane = &view->lanes[i];

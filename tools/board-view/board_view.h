@@ -55,6 +55,7 @@ struct board_view {
 	double heartbeat_age_s, uptime_s;
 	struct board_header header;
 	struct board_host host;
+	struct board_tokens host_tokens;
 	uint64_t counters[VIEW_COUNTERS];
 	struct board_lane lanes[SHM_BOARD_LANES];
 	struct board_user users[SHM_BOARD_USERS];

@@ -274,6 +274,7 @@ static void set_live_state(const struct board_live *live, struct cell *cell)
 		cell->style = STYLE_GOOD;
 		return;
 	case BOARD_LIVE_BACKOFF:
+	case BOARD_LIVE_OVERDUE:
 		cell->style = STYLE_WARN;
 		return;
 	case BOARD_LIVE_FREE:

@@ -596,8 +596,14 @@ static void restore(struct world *world, const struct script_step *step)
 	} else if (step->how % 4 == 2) {
 		int64_t level = step->b % 1000 - 300;
 
-		(void)policy_restore_tokens(world->real, model, level,
-			step->b % 500, at_ns, world->now_ns);
+		struct policy_left left = {.available = level,
+			.used_today = step->b % 500,
+			.day = (at_ns + world->config.day_offset_ns) /
+			       (86400 * UINT64_C(1000000000)),
+			.at_ns = at_ns};
+
+		(void)policy_restore_tokens(
+			world->real, model, &left, world->now_ns);
 		ref_restore_tokens(&world->ref, model, level, step->b % 500,
 			at_ns, world->now_ns);
 	} else {
