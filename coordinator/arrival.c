@@ -28,6 +28,7 @@ static enum shm_result result_of_refusal(enum policy_refusal refusal)
 	case POLICY_TOO_LARGE:
 		return SHM_TOO_LARGE;
 	case POLICY_LATE:
+	case POLICY_TOO_LATE:
 		return SHM_DEADLINE;
 	case POLICY_NO_MEMORY:
 		return SHM_NO_MEMORY;
@@ -45,6 +46,8 @@ static const char *code_of_refusal(enum policy_refusal refusal)
 		return "max_queued_per_user";
 	case POLICY_LANE_CLOSED:
 		return "DailyQuota";
+	case POLICY_TOO_LATE:
+		return "PredictedLate";
 	default:
 		return NULL;
 	}

@@ -125,8 +125,10 @@ static double own_before(const struct policy_request *request)
 	const struct flow *flow = &request->p.seat->flows[request->p.rank];
 	uint32_t before;
 
-	if (request->state != POLICY_QUEUED)
+	if (request->state == POLICY_BACKOFF)
 		return 0;
+	if (request->state == POLICY_NEW)
+		return flow->n;
 	before = request->p.ticket - flow->first->p.ticket;
 	return before < flow->n ? before : flow->n - 1;
 }

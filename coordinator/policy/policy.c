@@ -197,6 +197,22 @@ struct policy_excess policy_last_excess(const struct policy *policy)
 	return policy->excess;
 }
 
+/* As its user's last. */
+static enum policy_refusal judge_wait(const struct policy *policy,
+	const struct policy_request *request, uint64_t now_ns,
+	uint64_t *ret_retry_after_ns)
+{
+	uint64_t wait_ns;
+
+	if (!policy->settings->config.refuse_late)
+		return POLICY_ACCEPTED;
+	wait_ns = policy_predict_ns(policy, request, now_ns);
+	if (wait_ns <= request->deadline_ns - now_ns)
+		return POLICY_ACCEPTED;
+	*ret_retry_after_ns = wait_ns;
+	return POLICY_TOO_LATE;
+}
+
 /* With the user known.  The predicted wait is for a place in the queue. */
 static enum policy_refusal judge(struct policy *policy,
 	const struct policy_request *request, uint64_t now_ns,
@@ -217,7 +233,7 @@ static enum policy_refusal judge(struct policy *policy,
 		*ret_retry_after_ns = predict_place_ns(policy, request, now_ns);
 		return POLICY_USER_LIMIT;
 	}
-	return POLICY_ACCEPTED;
+	return judge_wait(policy, request, now_ns, ret_retry_after_ns);
 }
 
 enum policy_refusal policy_enqueue(struct policy *policy,
@@ -342,6 +358,7 @@ const char *policy_refusal_text(enum policy_refusal refusal)
 		[POLICY_LATE] = "the deadline has passed",
 		[POLICY_NO_MEMORY] = "out of memory",
 		[POLICY_LANE_CLOSED] = "the model's daily quota is used up",
+		[POLICY_TOO_LATE] = "it would not start before its deadline",
 	};
 
 	return texts[refusal];

@@ -214,8 +214,8 @@ struct policy_request {
 		uint32_t deadline_place, age_place, due_place;
 		uint32_t retry_cost; /* the last one paid */
 		uint32_t flags;
-		enum policy_class rank;               /* after ageing */
-		uint32_t ticket; /* grows along its queue */
+		enum policy_class rank; /* after ageing */
+		uint32_t ticket;        /* grows along its queue */
 		uint32_t waited[POLICY_WAIT_REASONS]; /* why_flip() */
 	} p;
 };
@@ -228,6 +228,8 @@ enum policy_refusal {
 	POLICY_LATE,       /* the deadline has passed already */
 	POLICY_NO_MEMORY,
 	POLICY_LANE_CLOSED, /* policy_close_lane() until after its deadline */
+	POLICY_TOO_LATE,    /* refuse_late: it would not start before its
+			       deadline */
 };
 
 /*

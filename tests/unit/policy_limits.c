@@ -656,6 +656,44 @@ static void restored_permits_hold_what_they_reserved(void)
 	policy_free(policy);
 }
 
+/* With refuse_late who would start after its deadline is told when to come
+ * back, at the enqueue; nothing but its user's count changes. */
+static void the_late_are_refused_at_once(void)
+{
+	struct policy_config config = rig_config();
+	struct policy_request blocker = rig_request("x"), late, first, second;
+	uint64_t after_ns = 0;
+	struct policy *policy;
+
+	config.max_concurrent = 1;
+	config.refuse_late = true;
+	policy = rig_create(&config);
+	rig_run(policy, &blocker, 0);
+	rig_done(policy, &blocker, 10 * RIG_S);
+	rig_run(policy, &blocker, 10 * RIG_S);
+	first = second = late = rig_request("u");
+	first.deadline_ns = second.deadline_ns = 25 * RIG_S;
+	late.deadline_ns = 18 * RIG_S;
+	CU_ASSERT_EQUAL(policy_enqueue(policy, &late, 10 * RIG_S, &after_ns),
+		POLICY_TOO_LATE);
+	CU_ASSERT(after_ns >= 10 * RIG_S && after_ns < 16 * RIG_S);
+	CU_ASSERT_EQUAL(late.state, POLICY_NEW);
+	CU_ASSERT_EQUAL(rig_user(policy, "u").refused, 1);
+	CU_ASSERT_EQUAL(rig_host(policy, 10 * RIG_S).queued, 0);
+	CU_ASSERT_EQUAL(
+		rig_enqueue(policy, &first, 10 * RIG_S), POLICY_ACCEPTED);
+	CU_ASSERT_EQUAL(
+		rig_enqueue(policy, &second, 10 * RIG_S), POLICY_TOO_LATE);
+	config.refuse_late = false;
+	CU_ASSERT_EQUAL(policy_reconfigure(policy, &config), 0);
+	CU_ASSERT_EQUAL(
+		rig_enqueue(policy, &late, 10 * RIG_S), POLICY_ACCEPTED);
+	rig_done(policy, &blocker, 10 * RIG_S);
+	rig_drop(policy, &first, 10 * RIG_S);
+	rig_drop(policy, &late, 10 * RIG_S);
+	policy_free(policy);
+}
+
 /* The predicted wait is never nothing, grows with the queue, and knows a closed
  * gate. */
 static void waits_are_predicted(void)
@@ -754,5 +792,6 @@ SUITE("policy_limits", T(concurrency_holds_at_each_level),
 	T(restored_starts_count), T(restored_tokens_refill),
 	T(unreadable_state_counts_as_full),
 	T(restored_requests_run_above_the_limits),
-	T(restored_permits_hold_what_they_reserved), T(waits_are_predicted),
+	T(restored_permits_hold_what_they_reserved),
+	T(the_late_are_refused_at_once), T(waits_are_predicted),
 	T(user_objects_are_bounded))
