@@ -151,6 +151,8 @@ static bool show_lane(const struct policy_lane_view *view, void *argument)
 	board_put(lane->retries, view->retries);
 	board_put(lane->absurd_usage, view->absurd_usage);
 	board_put(lane->gate_opens_ns, view->gate_opens_ns);
+	board_put(lane->gate_closings, view->gate_closings);
+	board_put(lane->gate_probes, view->gate_probes);
 	board_text(lane->pattern, sizeof(lane->pattern), view->pattern);
 	board_end(&lane->sequence);
 	return true;

@@ -130,8 +130,10 @@ struct board_lane {
 	uint64_t held_since_ns; /* by that */
 	uint64_t tokens_day;    /* the number of the day of tokens_used_today */
 	uint64_t absurd_usage;  /* answers that said what cannot be */
+	uint64_t gate_closings, gate_probes;
+	uint64_t zero1[6];
 };
-static_assert(sizeof(struct board_lane) == 37 * SHM_LINE, "lane is ABI");
+static_assert(sizeof(struct board_lane) == 38 * SHM_LINE, "lane is ABI");
 
 struct board_user {
 	_Alignas(SHM_LINE) _Atomic uint32_t sequence; /* B2; 0: never used */

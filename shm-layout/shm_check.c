@@ -464,6 +464,7 @@ static void check_lanes_and_users(struct walk *walk, const struct board *board)
 		if (lane.gate_open > 1 || lane.held_by >= SHM_REASONS)
 			find(walk, WHOLE, "lane %u: gate_open %u, held by %u",
 				i, lane.gate_open, lane.held_by);
+		expect_zero(walk, "lane", i, lane.zero1, sizeof(lane.zero1));
 	}
 	for (uint32_t i = 0; i < SHM_BOARD_USERS; i++) {
 		struct board_user user;

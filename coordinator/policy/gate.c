@@ -39,8 +39,10 @@ uint64_t gate_wait(struct gate *gate, uint64_t ok_after_ns, uint64_t now_ns)
 void gate_pass(struct gate *gate, struct policy_request *request)
 {
 	request->p.epoch = gate->epoch;
-	if (gate->is_closed)
-		gate->probe = request;
+	if (!gate->is_closed)
+		return;
+	gate->probe = request;
+	gate->probes++;
 }
 
 bool gate_hears(const struct gate *gate, const struct policy_request *request)

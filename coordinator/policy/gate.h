@@ -24,7 +24,8 @@ struct gate {
 	bool is_day;       /* closed by the daily quota */
 	uint32_t failures; /* throttles in a row, since it was open */
 	uint64_t opens_ns; /* closed: when the probe may go */
-	uint64_t epoch;
+	uint64_t epoch;    /* how often it was closed */
+	uint64_t probes;   /* passed while it was closed */
 	const struct policy_request *probe; /* running; NULL: none */
 };
 

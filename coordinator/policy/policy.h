@@ -442,7 +442,8 @@ struct policy_lane_view {
 				*/
 	uint32_t retry_budget_left;
 	bool gate_open;
-	uint64_t gate_opens_ns;    /* when the probe may go; 0: open */
+	uint64_t gate_opens_ns; /* when the probe may go; 0: open */
+	uint64_t gate_closings, gate_probes; /* totals */
 	uint32_t learned_output;   /* 95th percentile, tokens; 0: not known */
 	enum policy_reason reason; /* what holds its first; TURN: nothing */
 	uint64_t reason_since_ns;

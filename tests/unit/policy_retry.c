@@ -361,6 +361,9 @@ static void ten_throttled_users_cause_one_probe(void)
 	policy_started(policy, probe, 10 * RIG_S);
 	CU_ASSERT_EQUAL(rig_next(policy, 10 * RIG_S), 12 * RIG_S);
 	rig_done(policy, probe, 11 * RIG_S);
+	CU_ASSERT_EQUAL(
+		rig_lane(policy, "default", 11 * RIG_S).gate_closings, 1);
+	CU_ASSERT_EQUAL(rig_lane(policy, "default", 11 * RIG_S).gate_probes, 1);
 	while (rig_admit(policy, 11 * RIG_S) != NULL)
 		n++;
 	CU_ASSERT_EQUAL(n, TEN - 1);

@@ -205,6 +205,8 @@ static struct writer lane_object(
 		from->queued > 0 ? shm_reason_name(from->held_by) : "");
 	put_real(&lane, "held_s",
 		from->queued > 0 ? view_age_s(view, from->held_since_ns) : 0);
+	put_int(&lane, "gate_closings", from->gate_closings);
+	put_int(&lane, "gate_probes", from->gate_probes);
 	put_int(&lane, "admitted", from->admitted);
 	put_int(&lane, "done", from->done);
 	put_int(&lane, "throttled", from->throttled);
