@@ -1,7 +1,7 @@
 /*
- * The heap: an array from 1 with four children to each, in one line.  Half the
- * levels of a binary one: members far down are in no cache, and each level that
- * is moved writes into one.
+ * The heap: an array from 1 with four children to each.  Half the levels of a
+ * binary one: members far down are in no cache, and each level that is moved
+ * writes into one.
  */
 #include "coordinator/policy/heap.h"
 
@@ -9,16 +9,8 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
-enum { ARITY = 4, FIRST_CAPACITY = 8, LINE = 64, SPARE = 8 };
-
-/* The children of 1, from cell 2 on, begin a line. */
-static void free_cells(struct heap *heap)
-{
-	if (heap->cells != NULL)
-		free(heap->cells - (SPARE - 2));
-}
+enum { ARITY = 4, FIRST_CAPACITY = 8 };
 
 int heap_reserve(struct heap *heap, uint32_t n)
 {
@@ -31,14 +23,9 @@ int heap_reserve(struct heap *heap, uint32_t n)
 		return -ENOMEM;
 	while (capacity < n)
 		capacity *= 2;
-	cells = aligned_alloc(
-		LINE, (capacity + (size_t)SPARE) * sizeof(*cells));
+	cells = realloc(heap->cells, (capacity + (size_t)1) * sizeof(*cells));
 	if (cells == NULL)
 		return -ENOMEM;
-	cells += SPARE - 2;
-	if (heap->n > 0)
-		memcpy(cells + 1, heap->cells + 1, heap->n * sizeof(*cells));
-	free_cells(heap);
 	heap->cells = cells;
 	heap->capacity = capacity;
 	return 0;
@@ -47,16 +34,15 @@ int heap_reserve(struct heap *heap, uint32_t n)
 void heap_fini(struct heap *heap)
 {
 	assert(heap->n == 0);
-	free_cells(heap);
-	*heap = (struct heap){.is_before = heap->is_before};
+	free(heap->cells);
+	*heap = (struct heap){0};
 }
 
-static bool is_less(const struct heap *heap, const struct heap_cell *a,
-	const struct heap_cell *b)
+static bool is_less(const struct heap_key *a, const struct heap_key *b)
 {
-	if (a->key != b->key)
-		return a->key < b->key;
-	return heap->is_before != NULL && heap->is_before(a->place, b->place);
+	if (a->first != b->first)
+		return a->first < b->first;
+	return a->second < b->second;
 }
 
 static void set(struct heap *heap, uint32_t at, struct heap_cell cell)
@@ -79,7 +65,7 @@ static uint32_t least_child(const struct heap *heap, uint32_t at)
 		return 0;
 	end = heap->n - first < ARITY ? heap->n + 1 : first + ARITY;
 	for (uint32_t i = first + 1; i < end; i++)
-		if (is_less(heap, &heap->cells[i], &heap->cells[least]))
+		if (is_less(&heap->cells[i].key, &heap->cells[least].key))
 			least = i;
 	return least;
 }
@@ -90,19 +76,19 @@ static void settle(struct heap *heap, uint32_t at, struct heap_cell cell)
 	struct heap_cell *cells = heap->cells;
 	uint32_t child;
 
-	while (at > 1 && is_less(heap, &cell, &cells[parent_of(at)])) {
+	while (at > 1 && is_less(&cell.key, &cells[parent_of(at)].key)) {
 		set(heap, at, cells[parent_of(at)]);
 		at = parent_of(at);
 	}
 	while ((child = least_child(heap, at)) != 0 &&
-		is_less(heap, &cells[child], &cell)) {
+		is_less(&cells[child].key, &cell.key)) {
 		set(heap, at, cells[child]);
 		at = child;
 	}
 	set(heap, at, cell);
 }
 
-void heap_put(struct heap *heap, uint32_t *place, uint64_t key)
+void heap_put(struct heap *heap, uint32_t *place, struct heap_key key)
 {
 	uint32_t at = *place;
 
@@ -134,5 +120,5 @@ uint32_t *heap_first(const struct heap *heap)
 
 uint64_t heap_first_key(const struct heap *heap)
 {
-	return heap->n ? heap->cells[1].key : UINT64_MAX;
+	return heap->n ? heap->cells[1].key.first : UINT64_MAX;
 }

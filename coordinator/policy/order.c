@@ -33,25 +33,13 @@ static struct tier *first_tier(const struct rank *rank)
 	return place ? holder_of(place, struct tier, place) : NULL;
 }
 
-/* With equal service: fewest in flight, then the earliest. */
-static bool is_flow_before(uint32_t *a, uint32_t *b)
+/* With equal service: fewest in flight, then the earliest arrival. */
+static struct heap_key key_of(
+	double service, uint32_t running, uint64_t arrival)
 {
-	const struct flow *x = holder_of(a, struct flow, place);
-	const struct flow *y = holder_of(b, struct flow, place);
+	uint64_t few = running < UINT16_MAX ? running : UINT16_MAX;
 
-	if (x->running != y->running)
-		return x->running < y->running;
-	return x->arrival < y->arrival;
-}
-
-static bool is_tier_before(uint32_t *a, uint32_t *b)
-{
-	const struct tier *x = holder_of(a, struct tier, place);
-	const struct tier *y = holder_of(b, struct tier, place);
-
-	if (x->running != y->running)
-		return x->running < y->running;
-	return x->arrival < y->arrival;
+	return (struct heap_key){sortable(service), few << 48 | arrival};
 }
 
 static int by_turn(const struct policy_lane *a, const struct policy_lane *b)
@@ -92,9 +80,9 @@ static void refresh_tier(struct team *team, enum policy_class class)
 	if (tier->flows.n > 0) {
 		if (tier->place == 0 && tier->service < floor)
 			tier->service = floor;
-		tier->running = team->running;
-		tier->arrival = first_flow(tier)->arrival;
-		heap_put(&rank->teams, &tier->place, sortable(tier->service));
+		heap_put(&rank->teams, &tier->place,
+			key_of(tier->service, team->running,
+				first_flow(tier)->arrival));
 	} else {
 		heap_take(&rank->teams, &tier->place);
 		if (rank->teams.n == 0)
@@ -148,8 +136,8 @@ static void refresh(struct seat *seat, enum policy_class class)
 	if (flow->first != NULL && hold == POLICY_WAIT_TURN) {
 		if (flow->place == 0 && flow->service < floor)
 			flow->service = floor;
-		flow->running = seat->running;
-		heap_put(&tier->flows, &flow->place, sortable(flow->service));
+		heap_put(&tier->flows, &flow->place,
+			key_of(flow->service, seat->running, flow->arrival));
 	} else if (flow->place != 0) {
 		heap_take(&tier->flows, &flow->place);
 		if (tier->flows.n == 0)
@@ -170,10 +158,8 @@ int order_reserve_seat(struct team *team)
 {
 	int rc = 0;
 
-	for (int class = 0; class < POLICY_CLASSES && rc == 0; class ++) {
-		team->tiers[class].flows.is_before = is_flow_before;
+	for (int class = 0; class < POLICY_CLASSES && rc == 0; class ++)
 		rc = heap_reserve(&team->tiers[class].flows, team->n_seats + 1);
-	}
 	return rc;
 }
 
@@ -181,10 +167,8 @@ int order_reserve_team(struct policy_lane *lane, uint32_t n_teams)
 {
 	int rc = 0;
 
-	for (int class = 0; class < POLICY_CLASSES && rc == 0; class ++) {
-		lane->ranks[class].teams.is_before = is_tier_before;
+	for (int class = 0; class < POLICY_CLASSES && rc == 0; class ++)
 		rc = heap_reserve(&lane->ranks[class].teams, n_teams);
-	}
 	return rc;
 }
 

@@ -21,7 +21,6 @@
  * until a known time. */
 struct flow {
 	uint32_t place, parked;
-	uint32_t running;                    /* as its heap knows it */
 	struct policy_request *first, *last; /* by p.prev and p.next */
 	uint64_t arrival;      /* of the first: it may be in no cache */
 	double service;        /* tokens charged, over weight */
@@ -46,8 +45,6 @@ struct seat {
  */
 struct tier {
 	uint32_t place;
-	uint32_t running; /* both as its heap knows it: of the team, */
-	uint64_t arrival; /* and of the first flow */
 	struct heap flows;
 	double service;
 	double floor; /* of the flow that left `flows` empty */

@@ -271,7 +271,8 @@ void place_back_off(struct policy *policy, struct policy_request *request,
 	request->lane->backing_off++;
 	why_back_off(request);
 	count_waiting(policy, request);
-	heap_put(&policy->due, &request->p.due_place, not_before_ns);
+	heap_put(&policy->due, &request->p.due_place,
+		(struct heap_key){not_before_ns, request->p.arrival});
 }
 
 void place_wake_due(struct policy *policy, uint64_t now_ns)

@@ -21,20 +21,6 @@ static void apply_host(struct policy *policy)
 		settings_batch_limit(policy->settings, config->max_concurrent);
 }
 
-/* At the same time: the one that arrived first. */
-static bool is_deadline_before(uint32_t *a, uint32_t *b)
-{
-	return holder_of(a, struct policy_request, p.deadline_place)
-		       ->p.arrival <
-	       holder_of(b, struct policy_request, p.deadline_place)->p.arrival;
-}
-
-static bool is_due_before(uint32_t *a, uint32_t *b)
-{
-	return holder_of(a, struct policy_request, p.due_place)->p.arrival <
-	       holder_of(b, struct policy_request, p.due_place)->p.arrival;
-}
-
 int policy_create(
 	const struct policy_config *config, struct policy **ret_policy)
 {
@@ -46,9 +32,7 @@ int policy_create(
 	policy->hash_key[0] = config->seed ^ UINT64_C(0x5bd1e9955bd1e995);
 	policy->hash_key[1] = ~config->seed;
 	timeline_init(&policy->deadlines,
-		offsetof(struct policy_request, p.deadline_place),
-		is_deadline_before);
-	policy->due.is_before = is_due_before;
+		offsetof(struct policy_request, p.deadline_place));
 	age_init(&policy->age);
 	policy->settings = settings_create(config);
 	if (policy->settings == NULL || window_init(&policy->window, 0, 0) != 0)

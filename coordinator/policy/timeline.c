@@ -44,11 +44,9 @@ static struct policy_request *first_of_rest(const struct timeline *timeline)
 	return place ? (void *)((char *)place - timeline->place) : NULL;
 }
 
-void timeline_init(struct timeline *timeline, size_t place,
-	bool (*is_before)(uint32_t *a, uint32_t *b))
+void timeline_init(struct timeline *timeline, size_t place)
 {
-	*timeline =
-		(struct timeline){.rest.is_before = is_before, .place = place};
+	*timeline = (struct timeline){.place = place};
 	for (uint32_t i = 0; i < TIMELINE_RINGS; i++)
 		timeline->rings[i].name = i;
 }
@@ -194,7 +192,8 @@ int timeline_enter(struct timeline *timeline, struct policy_request *request,
 	}
 	if (timeline_reserve(timeline, 1) != 0)
 		return -ENOMEM;
-	heap_put(&timeline->rest, place_of(timeline, request), time);
+	heap_put(&timeline->rest, place_of(timeline, request),
+		(struct heap_key){time, request->p.arrival});
 	return 0;
 }
 

@@ -35,11 +35,8 @@ struct timeline {
 	size_t place; /* of the uint32_t inside the request */
 };
 
-/* place: of the uint32_t that a request keeps for it.  is_before: of two with
- * the same time, named by their places, the one that arrived first; NULL: times
- * are never the same. */
-void timeline_init(struct timeline *timeline, size_t place,
-	bool (*is_before)(uint32_t *a, uint32_t *b));
+/* place: of the uint32_t that a request keeps for it. */
+void timeline_init(struct timeline *timeline, size_t place);
 void timeline_fini(struct timeline *timeline);
 
 /* Memory for `n` more to enter, so that they cannot fail.  -ENOMEM. */

@@ -195,7 +195,8 @@ void policy_explain(const struct policy *policy,
 		explain_queued(request, ret_why);
 	} else if (request->state == POLICY_BACKOFF) {
 		ret_why->reason = POLICY_WAIT_BACKOFF;
-		ret_why->until_ns = policy->due.cells[request->p.due_place].key;
+		ret_why->until_ns =
+			policy->due.cells[request->p.due_place].key.first;
 	} else {
 		return;
 	}

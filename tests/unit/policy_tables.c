@@ -39,7 +39,8 @@ static void the_first_is_the_least(void)
 			one->key =
 				(uint64_t)rig_random(&random, 1000) * MEMBERS +
 				(uint64_t)(one - members);
-			heap_put(&heap, &one->place, one->key);
+			heap_put(&heap, &one->place,
+				(struct heap_key){one->key, 0});
 		} else {
 			heap_take(&heap, &one->place);
 		}
@@ -54,28 +55,20 @@ static void the_first_is_the_least(void)
 	heap_fini(&heap);
 }
 
-static bool is_later_member(uint32_t *a, uint32_t *b)
+/* Equal first keys are decided by the second. */
+static void ties_are_broken(void)
 {
-	return a > b;
-}
+	struct heap heap = {0};
+	uint32_t a = 0, b = 0;
 
-/* Equal keys are decided by the heap's owner, also where one moves. */
-static void ties_are_broken_by_the_owner(void)
-{
-	struct heap heap = {.is_before = is_later_member};
-	uint32_t places[3] = {0};
-
-	CU_ASSERT_EQUAL_FATAL(heap_reserve(&heap, 3), 0);
-	heap_put(&heap, &places[0], 1);
-	heap_put(&heap, &places[1], 1);
-	heap_put(&heap, &places[2], 2);
-	CU_ASSERT_PTR_EQUAL(heap_first(&heap), &places[1]);
-	heap_put(&heap, &places[2], 1);
-	CU_ASSERT_PTR_EQUAL(heap_first(&heap), &places[2]);
-	heap_take(&heap, &places[2]);
-	CU_ASSERT_PTR_EQUAL(heap_first(&heap), &places[1]);
-	heap_take(&heap, &places[1]);
-	heap_take(&heap, &places[0]);
+	CU_ASSERT_EQUAL_FATAL(heap_reserve(&heap, 2), 0);
+	heap_put(&heap, &a, (struct heap_key){1, 9});
+	heap_put(&heap, &b, (struct heap_key){1, 8});
+	CU_ASSERT_PTR_EQUAL(heap_first(&heap), &b);
+	heap_put(&heap, &a, (struct heap_key){1, 7});
+	CU_ASSERT_PTR_EQUAL(heap_first(&heap), &a);
+	heap_take(&heap, &b);
+	heap_take(&heap, &a);
 	heap_fini(&heap);
 }
 
@@ -137,13 +130,6 @@ static void the_hash_is_keyed(void)
 
 enum { WAITERS = 300 };
 
-static bool is_waiter_before(uint32_t *a, uint32_t *b)
-{
-	return holder_of(a, struct policy_request, p.deadline_place)
-		       ->p.arrival <
-	       holder_of(b, struct policy_request, p.deadline_place)->p.arrival;
-}
-
 static const struct policy_request *earliest(
 	const struct policy_request *waiters)
 {
@@ -188,8 +174,7 @@ static void the_first_is_the_earliest(void)
 
 		memset(waiters, 0, sizeof(waiters));
 		timeline_init(&timeline,
-			offsetof(struct policy_request, p.deadline_place),
-			is_waiter_before);
+			offsetof(struct policy_request, p.deadline_place));
 		for (uint64_t i = 1; i < ROUNDS; i++) {
 			uint32_t who = rig_random(&random, WAITERS);
 			const struct policy_request *first;
@@ -214,8 +199,8 @@ static void holes_are_closed(void)
 	static struct policy_request stays, passes;
 	struct timeline timeline;
 
-	timeline_init(&timeline,
-		offsetof(struct policy_request, p.deadline_place), NULL);
+	timeline_init(
+		&timeline, offsetof(struct policy_request, p.deadline_place));
 	CU_ASSERT_EQUAL(timeline_enter(&timeline, &stays, 1), 0);
 	for (uint64_t i = 2; i < PASSING; i += 2) {
 		static struct policy_request other;
@@ -231,6 +216,6 @@ static void holes_are_closed(void)
 	timeline_fini(&timeline);
 }
 
-SUITE("policy_tables", T(the_first_is_the_least),
-	T(ties_are_broken_by_the_owner), T(names_are_found_while_there),
-	T(the_hash_is_keyed), T(the_first_is_the_earliest), T(holes_are_closed))
+SUITE("policy_tables", T(the_first_is_the_least), T(ties_are_broken),
+	T(names_are_found_while_there), T(the_hash_is_keyed),
+	T(the_first_is_the_earliest), T(holes_are_closed))
