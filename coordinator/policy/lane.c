@@ -244,9 +244,9 @@ static enum policy_learned use_of_learned(const struct policy_lane *lane)
 uint64_t lane_expected(
 	const struct policy_lane *lane, const struct policy_request *request)
 {
-	const struct learn *own = request->p.seat->learned;
+	uint32_t own = request->p.seat->learned_output;
 	uint64_t output = reserved_output(lane, request), most;
-	uint32_t learned = own && own->p95 ? own->p95 : lane->learned.p95;
+	uint32_t learned = own ? own : lane->learned.p95;
 
 	if (learned != 0 && use_of_learned(lane) != POLICY_LEARN_NOTHING) {
 		most = times(learned, burndown(lane));
@@ -276,8 +276,10 @@ void lane_learn(struct policy_lane *lane, const struct policy_request *request,
 	learn_count(&lane->learned, (uint64_t)usage->output_tokens);
 	if (seat->learned == NULL)
 		seat->learned = calloc(1, sizeof(*seat->learned));
-	if (seat->learned != NULL)
-		learn_count(seat->learned, (uint64_t)usage->output_tokens);
+	if (seat->learned == NULL)
+		return;
+	learn_count(seat->learned, (uint64_t)usage->output_tokens);
+	seat->learned_output = seat->learned->p95;
 }
 
 /* -1 is "not said"; no doubt can count beyond 2^53, and nobody has fewer than

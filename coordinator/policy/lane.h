@@ -33,8 +33,8 @@ struct policy_lane {
 	uint32_t running, running_peak, batch_running;
 	uint32_t queued, backing_off;
 	uint32_t retry_left, retry_budget; /* budget 0: none */
-	struct mean hold_ns; /* how long one runs */
-	struct mean cost;    /* what one used in the end */
+	struct mean hold_ns;               /* how long one runs */
+	struct mean cost;                  /* what one used in the end */
 	uint64_t admitted, done, throttled, lost, retries, absurd_usage;
 
 	uint64_t hash;

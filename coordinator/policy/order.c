@@ -117,7 +117,8 @@ static void park(const struct seat *seat, struct flow *flow,
 	struct heap *parked = &seat->team->lane->policy->parked;
 
 	if (hold != POLICY_WAIT_TURN && until_ns != UINT64_MAX)
-		heap_put(parked, &flow->parked, until_ns);
+		heap_put(parked, &flow->parked,
+			(struct heap_key){until_ns, flow->arrival});
 	else
 		heap_take(parked, &flow->parked);
 }
@@ -263,25 +264,38 @@ void order_leave(struct policy_request *request)
 		refresh(request->p.seat, request->p.rank);
 }
 
-struct policy_request *order_first(const struct policy_lane *lane)
+/* The first flow of the lane, and its class. */
+static const struct flow *first_in_order(
+	const struct policy_lane *lane, int *ret_class)
 {
 	for (int class = 0; class < POLICY_CLASSES; class ++) {
 		const struct tier *tier = first_tier(&lane->ranks[class]);
 
+		*ret_class = class;
 		if (tier != NULL)
-			return first_flow(tier)->first;
+			return first_flow(tier);
 	}
 	return NULL;
 }
 
+struct policy_request *order_first(const struct policy_lane *lane)
+{
+	int class;
+	const struct flow *flow = first_in_order(lane, &class);
+
+	return flow ? flow->first : NULL;
+}
+
 void order_fetch(const struct policy_lane *lane)
 {
-	const char *first = (const char *)order_first(lane);
+	int class;
+	const struct flow *flow = first_in_order(lane, &class);
 
-	if (first == NULL)
+	if (flow == NULL)
 		return;
-	for (size_t at = 0; at < sizeof(struct policy_request); at += 64)
-		__builtin_prefetch(first + at);
+	fetch_lines(flow->first, sizeof(*flow->first));
+	fetch_lines((const char *)(flow - class) - offsetof(struct seat, flows),
+		sizeof(struct seat));
 }
 
 void order_user_changed(struct policy_user *user)
@@ -290,15 +304,8 @@ void order_user_changed(struct policy_user *user)
 		refresh_seat(seat);
 }
 
-static bool is_parked_before(uint32_t *a, uint32_t *b)
-{
-	return holder_of(a, struct flow, parked)->arrival <
-	       holder_of(b, struct flow, parked)->arrival;
-}
-
 int order_reserve_parked(struct policy *policy, uint32_t n)
 {
-	policy->parked.is_before = is_parked_before;
 	return n == 0 ? 0
 		      : heap_reserve(&policy->parked, policy->n_parkable + n);
 }

@@ -36,8 +36,9 @@ struct seat {
 	struct seat *user_prev, *user_next; /* seats of the user */
 	struct seat *team_prev, *team_next; /* seats of the team */
 	uint32_t running;
-	struct learn *learned; /* NULL: nothing yet */
-	struct mean cost;      /* what was used in the end */
+	uint32_t learned_output; /* of `learned`; 0: not yet known */
+	struct learn *learned;   /* NULL: nothing yet */
+	struct mean cost;        /* what was used in the end */
 	struct flow flows[POLICY_CLASSES];
 };
 

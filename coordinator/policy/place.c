@@ -120,23 +120,14 @@ static void run(struct policy *policy, struct policy_request *request,
 	user_touch(policy, request->user_entry, now_ns);
 }
 
-/*
- * With many queued nothing of this is in a cache; asked for together the lines
- * come together, where one after the other they would be most of a decision.
- */
 static void fetch(
 	const struct policy *policy, const struct policy_request *request)
 {
-	const struct policy_request *next = request->p.next;
-
-	__builtin_prefetch(&request->p.seat->flows[request->p.rank]);
-	__builtin_prefetch(request->user_entry);
+	fetch_lines(request->user_entry, sizeof(struct policy_user));
 	timeline_fetch(&policy->deadlines, request);
 	age_fetch(&policy->age, request);
-	if (next != NULL) {
-		__builtin_prefetch(&next->p.prev);
-		__builtin_prefetch(&next->p.arrival);
-	}
+	if (request->p.next != NULL) /* the first from now on */
+		fetch_lines(&request->p.next->p, sizeof(request->p));
 }
 
 void place_run(
