@@ -120,7 +120,7 @@ static double backoff_ns(const struct policy *policy,
 
 	if (request->state != POLICY_BACKOFF)
 		return 0;
-	due_ns = policy->due.cells[request->p.due_place].key;
+	due_ns = policy->due.cells[request->p.due_place].key.first;
 	return due_ns > now_ns ? (double)(due_ns - now_ns) : 0;
 }
 
