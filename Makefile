@@ -71,6 +71,7 @@ BENCHES   := $(BENCH_NAMES:%=$(BUILD)/bench/%)
 COORD_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread
 TOOL_LIBS_rgov        := -ljansson -lm
 TOOL_LIBS_rgov-top    := -lncursesw -ltinfo -ljansson -lm
+TOOL_LIBS_rgov-plan   := -lconfuse -ljansson -lm
 TOOL_LIBS_bedrock-sim := -lmicrohttpd -ljansson -lcrypto -lm -lpthread
 
 .DEFAULT_GOAL := all
@@ -129,8 +130,12 @@ $(BUILD)/libtools.a: $(SHARED_OBJS)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
+# Decisions of the policy, limits as rgovd reads them, and nothing else of it.
+TOOL_OBJS_rgov-plan := $(call objs,$(wildcard coordinator/policy/*.c \
+	coordinator/config*.c))
+
 define tool_rule
-$(BUILD)/$(1): $(call objs,$(wildcard tools/$(1)/*.c)) \
+$(BUILD)/$(1): $(call objs,$(wildcard tools/$(1)/*.c)) $(TOOL_OBJS_$(1)) \
 		$(BUILD)/libtools.a $(BUILD)/librgov.a
 	$$(call say,LINK,$$@)
 	$$(Q)$$(CC) $$(ALL_LDFLAGS) $$^ -o $$@ $(TOOL_LIBS_$(1)) -lpthread
