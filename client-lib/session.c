@@ -483,6 +483,8 @@ static int ask(const char *socket_path, const struct wire_admin *admin,
 		fd, admin, sizeof(*admin), NULL, 0, until_ns, ret_received);
 	if (rc == 0)
 		rc = judge(ret_received, type, bytes, 0);
+	else if (is_worth_a_retry(rc)) /* it died while we asked */
+		rc = cannot_reach(socket_path, rc);
 	wire_close_fds(ret_received->fds, ret_received->n_fds);
 	(void)close(fd);
 	return rc == -ETIMEDOUT

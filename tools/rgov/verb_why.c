@@ -99,10 +99,13 @@ static int take_arguments(
 
 /* ------------------------------------------------------------ asking */
 
-static int exit_code(int error)
+static int complain_of(const struct invocation *invocation, int error)
 {
 	/* A number that names nothing is wrong data, not a missing rgovd. */
-	return error == -ENOENT ? EX_DATAERR : exit_code_of_error(error);
+	if (error == -ENOENT)
+		return complain(invocation, EX_DATAERR, "%s", rgov_why());
+	return complain(invocation, exit_code_of_error(error), "%s: %s",
+		rgov_strerror(error), rgov_why());
 }
 
 /* 0 or -errno. */
@@ -153,7 +156,7 @@ static int tell_all(const struct invocation *invocation, struct rgov *gov,
 	}
 	view_free(view);
 	if (rc < 0)
-		return complain(invocation, exit_code(rc), "%s", rgov_why());
+		return complain_of(invocation, rc);
 	if (question->told == 0 && !question->is_json)
 		(void)complain(
 			invocation, 0, "nothing of that is queued or running");
@@ -165,8 +168,7 @@ static int tell_one(const struct invocation *invocation, struct rgov *gov,
 {
 	int rc = tell(gov, question, question->request);
 
-	return rc == 0 ? 0
-		       : complain(invocation, exit_code(rc), "%s", rgov_why());
+	return rc == 0 ? 0 : complain_of(invocation, rc);
 }
 
 /* Of one request an object, of several an array. */
@@ -196,8 +198,7 @@ int verb_why(struct invocation *invocation)
 		return rc;
 	rc = rgov_open(&question.options, &gov);
 	if (rc < 0)
-		return complain(invocation, exit_code(rc), "%s: %s",
-			rgov_strerror(rc), rgov_why());
+		return complain_of(invocation, rc);
 	question.answers = json_array();
 	rc = question.request != 0 ? tell_one(invocation, gov, &question)
 				   : tell_all(invocation, gov, &question);
