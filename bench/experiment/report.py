@@ -140,17 +140,17 @@ def what_if(results):
 def setting(results):
     noise = max(run["noise_over_window"] for run in results["runs"])
     most = max(run["noise_max_ms"] for run in results["runs"])
-    window = results["window_here_s"]
+    scales = ", ".join(f"{window:g} s with {calls}" for calls, window
+                       in results["window_here_s"].items())
     return f"""\
 | | |
 |---|---|
 | machine | {results['machine']} |
 | date | {results['date']}, commit {results['commit']} |
 | duration | {results['duration_s']} s |
-| time | 60 s take {window:g} s: everything below is in real seconds, measured \
-{60 / window:g} times faster |
-| noise | a sleep of 5 ms ends late by at most {noise:.4f} of a window in 99.9 % of \
-the cases of the noisiest run (bound: 0.01); the worst one by {most:.1f} ms |
+| time | 60 s take {scales}; all figures are real seconds |
+| noise | of the noisiest run: 99.9 % of sleeps of 5 ms ended at most {noise:.4f} \
+of a window late (bound: 0.01), the worst one {most:.1f} ms |
 | quota | 3 calls at once, 30 starts in any 60 s, of the whole account \
 (preset `production-low`) |
 | rgov | guard {results['guard_s']:g} s, `max_requests_per_user = 3`, the rest as by \

@@ -130,7 +130,8 @@ class Rgov:
 
     def ask(self, body, user):
         try:
-            self.gov.invoke(MODEL_ID, body, user=user, timeout=TIMEOUT_S)
+            self.gov.invoke(MODEL_ID, body, user=user,
+                            priority="interactive", timeout=TIMEOUT_S)
         except self.rgov.UpstreamError as e:
             return e.status or 502, str(e)
         except self.rgov.Error as e:
