@@ -69,6 +69,7 @@ void lane_configure(struct policy_lane *lane, const struct policy_model *model,
 	tokens_set(&lane->tokens, limits->tokens_per_minute,
 		limits->tokens_per_day, config->minute_ns, now_ns);
 	tokens_set_days(&lane->tokens, config->day_offset_ns, now_ns);
+	tokens_join_day(&lane->tokens, &lane->policy->tokens);
 	lane->max_concurrent = limits->max_concurrent;
 	lane->batch_limit =
 		settings_batch_limit(settings, limits->max_concurrent);

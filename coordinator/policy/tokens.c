@@ -76,6 +76,14 @@ void tokens_set_days(
 	fit_day(tokens, now_ns);
 }
 
+void tokens_join_day(struct tokens *tokens, const struct tokens *host)
+{
+	if (tokens->day >= host->day)
+		return;
+	tokens->day = host->day;
+	tokens->day_used = 0;
+}
+
 void tokens_set(struct tokens *tokens, uint64_t limit, uint64_t day_limit,
 	uint64_t minute_ns, uint64_t now_ns)
 {

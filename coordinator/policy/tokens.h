@@ -34,6 +34,9 @@ void tokens_set(struct tokens *tokens, uint64_t limit, uint64_t day_limit,
  * new offset, or of the one after it where that has begun already. */
 void tokens_set_days(
 	struct tokens *tokens, uint64_t day_offset_ns, uint64_t now_ns);
+/* The same day as the host's total, which may be ahead of the clock: a
+ * reservation is of one day for all that it is charged to. */
+void tokens_join_day(struct tokens *tokens, const struct tokens *host);
 /* The number of the day at that time. */
 uint64_t tokens_day_at(const struct tokens *tokens, uint64_t at_ns);
 

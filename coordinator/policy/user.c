@@ -359,8 +359,10 @@ void user_configure(const struct policy *policy, struct policy_user *user)
 				   : config->max_queued_per_user;
 	user->app->weight =
 		settings_app_weight(policy->settings, user->app->name);
-	if (user->budget != NULL)
-		budget_set(user->budget, rule, config, policy->now_ns);
+	if (user->budget == NULL)
+		return;
+	budget_set(user->budget, rule, config, policy->now_ns);
+	tokens_join_day(&user->budget->tokens, &policy->tokens);
 }
 
 void user_free_all(struct policy *policy)
