@@ -47,6 +47,18 @@ uint64_t ref_count_reserved(const struct ref *ref, int lane, int user)
 	return n;
 }
 
+uint64_t ref_count_budgeted(const struct ref *ref, int user)
+{
+	uint64_t n = 0;
+
+	for (int i = 0; i < REF_REQUESTS; i++)
+		if (ref->requests[i].state == POLICY_RUNNING &&
+			ref->requests[i].is_budgeted &&
+			is_in(&ref->requests[i], REF_NOBODY, user))
+			n += ref->requests[i].reserved;
+	return n;
+}
+
 /* ------------------------------------------------------------ windows */
 
 static uint64_t window_ns(const struct ref *ref)
@@ -56,6 +68,8 @@ static uint64_t window_ns(const struct ref *ref)
 
 static bool is_start_in(const struct ref_start *start, int lane, int user)
 {
+	if (start->lane == REF_RESTORED && user == REF_NOBODY)
+		return false;
 	return (lane == REF_NOBODY || start->lane == lane) &&
 	       (user == REF_NOBODY || start->user == user);
 }
@@ -67,7 +81,8 @@ static uint32_t count_pending(const struct ref *ref, int lane, int user)
 	for (int i = 0; i < REF_REQUESTS; i++)
 		n += ref->requests[i].state == POLICY_RUNNING &&
 		     !ref->requests[i].is_started &&
-		     is_in(&ref->requests[i], lane, user);
+		     is_in(&ref->requests[i], lane, user) &&
+		     (user == REF_NOBODY || ref->requests[i].is_budgeted);
 	return n;
 }
 
@@ -121,8 +136,9 @@ void ref_note_start(struct ref *ref, int id)
 	struct ref_request *r = &ref->requests[id];
 
 	assert(ref->n_starts < REF_STARTS);
-	ref->starts[ref->n_starts++] = (struct ref_start){
-		.at_ns = ref->now_ns, .lane = r->lane, .user = r->user};
+	ref->starts[ref->n_starts++] = (struct ref_start){.at_ns = ref->now_ns,
+		.lane = r->lane,
+		.user = r->is_budgeted ? r->user : REF_NOBODY};
 	r->is_started = true;
 	r->started_ns = ref->now_ns;
 }
@@ -163,7 +179,7 @@ void ref_bucket_set(struct ref *ref, struct ref_bucket *bucket, uint64_t limit,
 				ref->config.minute_ns;
 	bucket->limit = limit;
 	bucket->day_limit = day_limit;
-	ref_bucket_refill(ref, bucket);
+	ref_bucket_fit_day(ref, bucket);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -210,17 +226,30 @@ void ref_bucket_settle(const struct ref *ref, struct ref_bucket *bucket,
 	ref_bucket_refill(ref, bucket);
 }
 
-/* The level and the day's total as they were at at_ns. */
-void ref_bucket_restore(const struct ref *ref, struct ref_bucket *bucket,
-	int64_t level, int64_t used_today, uint64_t at_ns)
+/* The clock was set back: by a day, the total waits for its own day to pass; by
+ * more, it is today's. */
+void ref_bucket_fit_day(const struct ref *ref, struct ref_bucket *bucket)
 {
+	uint64_t day = ref_day_of(ref, ref->now_ns);
+
+	if (bucket->day > day + 1)
+		bucket->day = day;
+	ref_bucket_refill(ref, bucket);
+}
+
+/* The level and the day's total as they were at left->at_ns. */
+void ref_bucket_restore(const struct ref *ref, struct ref_bucket *bucket,
+	const struct policy_left *left)
+{
+	int64_t level = left->available;
+
 	if (level > (int64_t)bucket->limit)
 		level = (int64_t)bucket->limit;
 	bucket->parts = (ref_wide)level * ref->config.minute_ns;
-	bucket->at_ns = at_ns;
-	bucket->day = ref_day_of(ref, at_ns);
-	bucket->day_used = used_today;
-	ref_bucket_refill(ref, bucket);
+	bucket->at_ns = left->at_ns < ref->now_ns ? left->at_ns : ref->now_ns;
+	bucket->day = left->day;
+	bucket->day_used = left->used_today;
+	ref_bucket_fit_day(ref, bucket);
 }
 
 int64_t ref_bucket_used_today(
@@ -325,7 +354,8 @@ uint64_t ref_used(const struct ref *ref, const struct ref_request *r,
 	uint64_t input = least(r->asked.input_tokens, r->reserved);
 	uint64_t output = r->reserved - input, cache = 0;
 
-	if (usage == NULL)
+	if (usage == NULL || (!ref_is_said(usage->input_tokens) &&
+				     !ref_is_said(usage->output_tokens)))
 		return r->reserved;
 	if (ref_is_said(usage->input_tokens))
 		input = (uint64_t)usage->input_tokens;

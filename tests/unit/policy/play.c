@@ -159,6 +159,19 @@ static void compare_lane(struct world *world, const struct policy_lane_view *v)
 		lane->gate.is_closed ? lane->gate.opens_ns : 0);
 }
 
+static void compare_budget(
+	struct world *world, const struct policy_user_view *v, int id)
+{
+	struct ref *ref = &world->ref;
+	const struct ref_bucket *bucket = &ref->users[id].scope.bucket;
+
+	SAME(world, v->name, v->starts, ref_count_starts(ref, REF_NOBODY, id));
+	SAME(world, v->name, v->tokens_available,
+		ref_bucket_level(ref, bucket));
+	SAME(world, v->name, v->tokens_used_today,
+		ref_bucket_used_today(ref, bucket));
+}
+
 static void compare_user(struct world *world, const struct policy_user_view *v)
 {
 	struct ref *ref = &world->ref;
@@ -178,6 +191,9 @@ static void compare_user(struct world *world, const struct policy_user_view *v)
 	SAME(world, v->name, v->admitted, user->admitted);
 	SAME(world, v->name, v->done, user->done);
 	SAME(world, v->name, v->refused, user->refused);
+	SAME(world, v->name, v->has_budget, user->has_budget);
+	if (user->has_budget)
+		compare_budget(world, v, id);
 	if (v->service != user->service)
 		fault(world, "%s: service %g, by the reference %g", v->name,
 			v->service, user->service);
@@ -219,6 +235,12 @@ static void compare(struct world *world)
 	SAME(world, "host", views.host.queued,
 		ref_count(ref, POLICY_QUEUED, REF_NOBODY, REF_NOBODY) +
 			ref_count(ref, POLICY_BACKOFF, REF_NOBODY, REF_NOBODY));
+	SAME(world, "host", views.host.tokens_available,
+		ref_bucket_level(ref, &ref->host.bucket));
+	SAME(world, "host", views.host.tokens_reserved,
+		ref_count_reserved(ref, REF_NOBODY, REF_NOBODY));
+	SAME(world, "host", views.host.tokens_used_today,
+		ref_bucket_used_today(ref, &ref->host.bucket));
 	if (world->now_ns >= ref->full_until_ns)
 		SAME(world, "host", views.host.starts,
 			ref_count_starts(ref, REF_NOBODY, REF_NOBODY));
@@ -230,7 +252,9 @@ static bool is_same_host(
 	const struct policy_host_view *a, const struct policy_host_view *b)
 {
 	return EQUAL(running) && EQUAL(queued) && EQUAL(starts) &&
-	       EQUAL(users) && EQUAL(oldest_enqueued_ns);
+	       EQUAL(users) && EQUAL(oldest_enqueued_ns) &&
+	       EQUAL(tokens_available) && EQUAL(tokens_reserved) &&
+	       EQUAL(tokens_used_today);
 }
 
 static bool is_same_lane(
@@ -248,7 +272,8 @@ static bool is_same_user(
 	const struct policy_user_view *a, const struct policy_user_view *b)
 {
 	return EQUAL(running) && EQUAL(queued) && EQUAL(service) &&
-	       EQUAL(admitted) && EQUAL(done);
+	       EQUAL(admitted) && EQUAL(done) && EQUAL(starts) &&
+	       EQUAL(tokens_available) && EQUAL(tokens_used_today);
 }
 
 /* Nothing that anybody can look at is different; but for lanes and users that
@@ -436,6 +461,8 @@ static int64_t draw_tokens(uint32_t word)
 {
 	if (word % 16 == 0)
 		return -1;
+	if (word % 64 == 1)
+		return word % 128 == 1 ? INT64_MAX - word : -2 - (int64_t)word;
 	return word / 64 % 200;
 }
 
@@ -443,7 +470,7 @@ static void finish(struct world *world, const struct script_step *step)
 {
 	int id = choose(world, POLICY_RUNNING, step->which);
 	enum policy_outcome outcome = step->how % 4;
-	struct policy_usage usage = {draw_tokens(step->a), step->b / 64 % 200,
+	struct policy_usage usage = {draw_tokens(step->a), draw_tokens(step->b),
 		-1, draw_tokens(step->c)};
 	const struct ref_request *r = &world->ref.requests[id];
 	uint64_t used = 0;
@@ -594,9 +621,8 @@ static void restore(struct world *world, const struct script_step *step)
 			world->real, model, at_ns, world->now_ns);
 		ref_restore_start(&world->ref, model, at_ns, world->now_ns);
 	} else if (step->how % 4 == 2) {
-		int64_t level = step->b % 1000 - 300;
-
-		struct policy_left left = {.available = level,
+		struct policy_left left = {
+			.available = (int64_t)(step->b % 1000) - 300,
 			.used_today = step->b % 500,
 			.day = (at_ns + world->config.day_offset_ns) /
 			       (86400 * UINT64_C(1000000000)),
@@ -604,8 +630,7 @@ static void restore(struct world *world, const struct script_step *step)
 
 		(void)policy_restore_tokens(
 			world->real, model, &left, world->now_ns);
-		ref_restore_tokens(&world->ref, model, level, step->b % 500,
-			at_ns, world->now_ns);
+		ref_restore_tokens(&world->ref, model, &left, world->now_ns);
 	} else {
 		restore_held(world, step);
 	}
@@ -717,6 +742,7 @@ struct play_result play(const struct script *script, bool is_told)
 		return world.result;
 	}
 	ref_create(&world.ref, &world.config);
+	ask(&world, &script->steps[0]); /* tells both what time it is */
 	for (int i = 0; i < script->n_steps && !world.result.fault[0]; i++)
 		do_step(&world, &script->steps[i]);
 	leave(&world);

@@ -214,13 +214,29 @@ static void run(struct ref *ref, int id, uint64_t tokens, uint64_t expected)
 	ref_look_at_user(ref, r->user);
 }
 
-static void take_tokens(struct ref *ref, struct ref_request *r, uint64_t tokens)
+/* The lane's are charged already where they were restored. */
+static void take_tokens(
+	struct ref *ref, struct ref_request *r, uint64_t tokens, bool in_lane)
 {
+	struct ref_user *user = &ref->users[r->user];
+
 	r->day[0] = ref_bucket_take(ref, &ref->host.bucket, tokens);
-	r->day[1] =
-		ref_bucket_take(ref, &ref->lanes[r->lane].scope.bucket, tokens);
-	r->day[2] =
-		ref_bucket_take(ref, &ref->users[r->user].scope.bucket, tokens);
+	if (in_lane)
+		r->day[1] = ref_bucket_take(
+			ref, &ref->lanes[r->lane].scope.bucket, tokens);
+	r->is_budgeted = user->has_budget;
+	if (r->is_budgeted)
+		r->day[2] = ref_bucket_take(ref, &user->scope.bucket, tokens);
+}
+
+static void settle_tokens(struct ref *ref, struct ref_request *r, uint64_t used)
+{
+	ref_bucket_settle(ref, &ref->host.bucket, r->reserved, used, r->day[0]);
+	ref_bucket_settle(ref, &ref->lanes[r->lane].scope.bucket, r->reserved,
+		used, r->day[1]);
+	if (r->is_budgeted)
+		ref_bucket_settle(ref, &ref->users[r->user].scope.bucket,
+			r->reserved, used, r->day[2]);
 }
 
 int ref_admit(struct ref *ref, uint64_t now_ns)
@@ -247,7 +263,7 @@ int ref_admit(struct ref *ref, uint64_t now_ns)
 	if (!ref_bucket_covers(ref, &ref->host.bucket, ref_reservation(ref, r)))
 		return REF_NOBODY;
 	r->is_started = false;
-	take_tokens(ref, r, ref_reservation(ref, r));
+	take_tokens(ref, r, ref_reservation(ref, r), true);
 	run(ref, id, ref_reservation(ref, r), ref_expected(ref, r));
 	ref->lanes[r->lane].turn = ++ref->events;
 	return id;
@@ -270,11 +286,7 @@ static void stop(struct ref *ref, int id, enum policy_state state,
 {
 	struct ref_request *r = &ref->requests[id];
 
-	ref_bucket_settle(ref, &ref->host.bucket, r->reserved, used, r->day[0]);
-	ref_bucket_settle(ref, &ref->lanes[r->lane].scope.bucket, r->reserved,
-		used, r->day[1]);
-	ref_bucket_settle(ref, &ref->users[r->user].scope.bucket, r->reserved,
-		used, r->day[2]);
+	settle_tokens(ref, r, used);
 	ref_charge(ref, r, (double)cost - (double)r->charged);
 	r->state = state;
 	ref_look_at_user(ref, r->user);
@@ -388,21 +400,22 @@ void ref_restore_start(struct ref *ref, const char *model_id,
 }
 
 void ref_restore_tokens(struct ref *ref, const char *model_id,
-	int64_t available, int64_t used_today, uint64_t at_ns, uint64_t now_ns)
+	const struct policy_left *left, uint64_t now_ns)
 {
 	ref_clock(ref, now_ns);
-	ref_bucket_restore(ref,
-		&ref->lanes[ref_lane(ref, model_id)].scope.bucket, available,
-		used_today, at_ns < ref->now_ns ? at_ns : ref->now_ns);
+	ref_bucket_restore(
+		ref, &ref->lanes[ref_lane(ref, model_id)].scope.bucket, left);
 }
 
+/* Empty then, and refilled since. */
 static void fill(struct ref *ref, struct ref_scope *scope)
 {
 	struct ref_bucket *bucket = &scope->bucket;
 
 	scope->full_until_ns = ref->full_until_ns;
+	bucket->parts = 0;
+	bucket->at_ns = ref->full_from_ns;
 	ref_bucket_refill(ref, bucket);
-	ref_bucket_restore(ref, bucket, 0, bucket->day_used, ref->full_from_ns);
 }
 
 void ref_restore_full(struct ref *ref, uint64_t from_ns, uint64_t now_ns)
@@ -417,7 +430,8 @@ void ref_restore_full(struct ref *ref, uint64_t from_ns, uint64_t now_ns)
 			fill(ref, &ref->lanes[i].scope);
 }
 
-/* Its start is among those restored; its tokens are too where it says so. */
+/* Its start is among those restored; its lane's tokens are too where it says
+ * so.  The host's and its user's are charged anew. */
 void ref_restore_held(struct ref *ref, int id,
 	const struct policy_request *asked, int64_t reserved,
 	uint64_t started_ns, uint64_t now_ns)
@@ -429,11 +443,13 @@ void ref_restore_held(struct ref *ref, int id,
 	adopt(ref, r, asked);
 	activate(ref, r->user);
 	tokens = reserved < 0 ? ref_reservation(ref, r) : (uint64_t)reserved;
-	if (reserved < 0)
-		take_tokens(ref, r, tokens);
-	else
-		for (int i = 0; i < 3; i++)
-			r->day[i] = ref_day_of(ref, started_ns);
+	r->day[1] = ref_day_of(ref, started_ns);
+	take_tokens(ref, r, tokens, reserved < 0);
+	if (r->is_budgeted)
+		ref->starts[ref->n_starts++] =
+			(struct ref_start){.at_ns = started_ns,
+				.lane = REF_RESTORED,
+				.user = r->user};
 	r->is_started = true;
 	r->started_ns = ref->now_ns;
 	run(ref, id, tokens, tokens);

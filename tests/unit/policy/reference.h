@@ -20,6 +20,7 @@ enum {
 	REF_APPS = 3,
 	REF_STARTS = 512,
 	REF_NOBODY = -1,
+	REF_RESTORED = -2, /* a start known of its user alone */
 };
 
 __extension__ typedef __int128 ref_wide;
@@ -85,6 +86,7 @@ struct ref_user {
 	int app;
 	uint64_t active_since; /* in the order of all such events */
 	double weight;
+	bool has_budget; /* a block gave it one, once */
 	uint32_t max_queued;
 	struct ref_scope scope;
 	double service;
@@ -103,6 +105,7 @@ struct ref_request {
 	uint64_t reserved, charged, admitted_ns, started_ns, epoch;
 	uint64_t day[3]; /* of the reservation: host, lane, user */
 	bool is_started, is_counted;
+	bool is_budgeted; /* charged to its user's budget too */
 };
 
 struct ref_start {
@@ -145,7 +148,7 @@ void ref_close_lane(struct ref *ref, int lane, uint64_t until_ns);
 void ref_restore_start(struct ref *ref, const char *model_id,
 	uint64_t started_ns, uint64_t now_ns);
 void ref_restore_tokens(struct ref *ref, const char *model_id,
-	int64_t available, int64_t used_today, uint64_t at_ns, uint64_t now_ns);
+	const struct policy_left *left, uint64_t now_ns);
 void ref_restore_full(struct ref *ref, uint64_t from_ns, uint64_t now_ns);
 void ref_restore_held(struct ref *ref, int id,
 	const struct policy_request *asked, int64_t reserved,
@@ -168,6 +171,8 @@ uint32_t ref_count(
 	const struct ref *ref, enum policy_state state, int lane, int user);
 uint32_t ref_count_batch(const struct ref *ref, int lane);
 uint64_t ref_count_reserved(const struct ref *ref, int lane, int user);
+/* Of that, what its budget was charged. */
+uint64_t ref_count_budgeted(const struct ref *ref, int user);
 uint32_t ref_count_starts(const struct ref *ref, int lane, int user);
 
 bool ref_has_start(const struct ref *ref, const struct ref_scope *scope,
@@ -185,9 +190,11 @@ uint64_t ref_bucket_take(
 	const struct ref *ref, struct ref_bucket *bucket, uint64_t tokens);
 void ref_bucket_settle(const struct ref *ref, struct ref_bucket *bucket,
 	uint64_t reserved, uint64_t used, uint64_t day);
+/* The offset of the days has changed. */
+void ref_bucket_fit_day(const struct ref *ref, struct ref_bucket *bucket);
 uint64_t ref_day_of(const struct ref *ref, uint64_t time_ns);
 void ref_bucket_restore(const struct ref *ref, struct ref_bucket *bucket,
-	int64_t level, int64_t used_today, uint64_t at_ns);
+	const struct policy_left *left);
 int64_t ref_bucket_used_today(
 	const struct ref *ref, const struct ref_bucket *bucket);
 int64_t ref_bucket_level(

@@ -16,24 +16,12 @@ static uint32_t draw(uint64_t *state, uint32_t below)
 	return (uint32_t)((*state >> 33) % below);
 }
 
-static void without_what_is_to_come(struct script_settings *settings);
-
 static void draw_settings(struct script_settings *settings, uint64_t *state)
 {
 #define KNOB(name, of_8, most)                                                 \
 	settings->name = draw(state, 8) < (of_8) ? 1 + draw(state, most) : 0;
 	SCRIPT_KNOBS(KNOB)
 #undef KNOB
-	without_what_is_to_come(settings);
-}
-
-/* Rules that are written down and not built yet. */
-static void without_what_is_to_come(struct script_settings *settings)
-{
-	settings->host_tokens = settings->host_day = settings->host_smooth = 0;
-	settings->m_smooth = settings->day_offset_s = 0;
-	settings->u0_requests = settings->u0_tokens = settings->u0_day = 0;
-	settings->u1_requests = settings->u1_tokens = settings->app_weight = 0;
 }
 
 static enum script_kind draw_kind(uint64_t *state)

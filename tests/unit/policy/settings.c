@@ -67,8 +67,11 @@ static void configure_user(struct ref *ref, int id)
 		rule->max_concurrent ? rule->max_concurrent
 				     : ref->config.max_requests_per_user;
 	user->scope.requests_per_minute = rule->requests_per_minute;
+	user->has_budget |= rule->requests_per_minute != 0 ||
+			    rule->tokens_per_minute != 0 ||
+			    rule->tokens_per_day != 0;
 	ref_bucket_set(ref, &user->scope.bucket, rule->tokens_per_minute,
-		rule->tokens_per_day, ref_count_reserved(ref, REF_NOBODY, id));
+		rule->tokens_per_day, ref_count_budgeted(ref, id));
 }
 
 static void configure_app(struct ref *ref, int app)
@@ -91,6 +94,13 @@ bool ref_is_active(const struct ref *ref, int user)
 	       0;
 }
 
+/* A total made later is of the host's day, which may be ahead of the clock. */
+static void join_day(const struct ref *ref, struct ref_bucket *bucket)
+{
+	if (bucket->day < ref->host.bucket.day)
+		bucket->day = ref->host.bucket.day;
+}
+
 static void make_lane(struct ref *ref, int id, const char *name)
 {
 	struct ref_lane *lane = &ref->lanes[id];
@@ -100,6 +110,7 @@ static void make_lane(struct ref *ref, int id, const char *name)
 	lane->gate.probe = REF_NOBODY;
 	(void)strcpy(lane->name, name);
 	configure_lane(ref, id);
+	join_day(ref, &lane->scope.bucket);
 	if (ref->now_ns < ref->full_until_ns) {
 		lane->scope.full_until_ns = ref->full_until_ns;
 		lane->scope.bucket.parts = 0;
@@ -186,6 +197,7 @@ int ref_user(struct ref *ref, const char *app_name, const char *name)
 			(void)strcpy(user->name, name);
 			user->app = app;
 			configure_user(ref, i);
+			join_day(ref, &user->scope.bucket);
 			return i;
 		}
 		if (user->app == app && strcmp(user->name, name) == 0)
@@ -227,6 +239,12 @@ void ref_reconfigure(struct ref *ref, const struct policy_config *config)
 	uint64_t since = UINT64_MAX;
 	int id;
 
+	/* Up to now by the old settings. */
+	ref_bucket_refill(ref, &ref->host.bucket);
+	for (int i = 0; i < REF_LANES; i++)
+		ref_bucket_refill(ref, &ref->lanes[i].scope.bucket);
+	for (int i = 0; i < REF_USERS; i++)
+		ref_bucket_refill(ref, &ref->users[i].scope.bucket);
 	ref->config = *config;
 	configure_host(ref);
 	for (int i = 0; i < REF_LANES; i++)
