@@ -188,12 +188,14 @@ int timeline_enter(struct timeline *timeline, struct policy_request *request,
 	if (ring != NULL && make_room(timeline, ring)) {
 		ring->live++;
 		append(timeline, ring, entry);
+		timeline->n++;
 		return 0;
 	}
 	if (timeline_reserve(timeline, 1) != 0)
 		return -ENOMEM;
 	heap_put(&timeline->rest, place_of(timeline, request),
 		(struct heap_key){time, request->p.arrival});
+	timeline->n++;
 	return 0;
 }
 
@@ -202,6 +204,9 @@ void timeline_leave(struct timeline *timeline, struct policy_request *request)
 	uint32_t *place = place_of(timeline, request);
 	struct timeline_ring *ring;
 
+	if (*place == 0)
+		return;
+	timeline->n--;
 	if ((*place & IN_RING) == 0) {
 		heap_take(&timeline->rest, place);
 		return;

@@ -32,6 +32,7 @@ struct timeline_ring {
 struct timeline {
 	struct timeline_ring rings[TIMELINE_RINGS];
 	struct heap rest;
+	uint32_t n;   /* in all of them */
 	size_t place; /* of the uint32_t inside the request */
 };
 
