@@ -244,95 +244,97 @@ static enum board_live_state state_of(const struct request *request)
 						: BOARD_LIVE_RUNNING;
 }
 
+/* How full the limits of the host, a lane or a user are. */
+struct fill {
+	uint64_t running, running_limit, starts, starts_limit;
+	int64_t available;
+	uint64_t tokens_limit;
+	int64_t used_today;
+	uint64_t day_limit;
+};
+
 struct figure {
 	uint64_t used, limit;
 };
 
-/* What is gone of it. */
-static struct figure bucket_figure(uint64_t limit, int64_t available)
-{
-	return (struct figure){
-		available >= (int64_t)limit ? 0 : limit - (uint64_t)available,
-		limit};
-}
-
-static struct figure day_figure(uint64_t limit, int64_t used_today)
-{
-	return (struct figure){
-		used_today < 0 ? 0 : (uint64_t)used_today, limit};
-}
-
-static struct figure host_figure(
-	const struct policy *policy, enum policy_reason reason, uint64_t now_ns)
+static struct fill host_fill(const struct policy *policy, uint64_t now_ns)
 {
 	struct policy_host_view view;
 
 	policy_view_host(policy, now_ns, &view);
-	if (reason == POLICY_WAIT_HOST_CONCURRENCY)
-		return (struct figure){view.running, view.running_limit};
-	if (reason == POLICY_WAIT_HOST_TOKENS)
-		return bucket_figure(view.tokens_limit, view.tokens_available);
-	if (reason == POLICY_WAIT_HOST_DAY)
-		return day_figure(
-			view.tokens_day_limit, view.tokens_used_today);
-	return (struct figure){view.starts, view.starts_limit};
+	return (struct fill){view.running, view.running_limit, view.starts,
+		view.starts_limit, view.tokens_available, view.tokens_limit,
+		view.tokens_used_today, view.tokens_day_limit};
 }
 
-static struct figure lane_figure(const struct policy_lane *lane,
-	enum policy_reason reason, uint64_t now_ns)
+static struct fill lane_fill(const struct policy_lane *lane, uint64_t now_ns)
 {
 	struct policy_lane_view view;
 
 	policy_view_lane(lane, now_ns, &view);
-	if (reason == POLICY_WAIT_LANE_CONCURRENCY)
-		return (struct figure){view.running, view.running_limit};
-	if (reason == POLICY_WAIT_LANE_REQUESTS)
-		return (struct figure){view.starts, view.starts_limit};
-	if (reason == POLICY_WAIT_LANE_TOKENS)
-		return bucket_figure(view.tokens_limit, view.tokens_available);
-	return day_figure(view.tokens_day_limit, view.tokens_used_today);
+	return (struct fill){view.running, view.running_limit, view.starts,
+		view.starts_limit, view.tokens_available, view.tokens_limit,
+		view.tokens_used_today, view.tokens_day_limit};
 }
 
-static struct figure user_figure(const struct policy_user *user,
-	enum policy_reason reason, uint64_t now_ns)
+static struct fill user_fill(const struct policy_user *user, uint64_t now_ns)
 {
 	struct policy_user_view view;
 
 	policy_view_user(user, now_ns, &view);
-	if (reason == POLICY_WAIT_USER_CONCURRENCY)
-		return (struct figure){view.running, view.running_limit};
-	if (reason == POLICY_WAIT_USER_REQUESTS)
-		return (struct figure){view.starts, view.starts_limit};
-	if (reason == POLICY_WAIT_USER_TOKENS)
-		return bucket_figure(view.tokens_limit, view.tokens_available);
-	return day_figure(view.tokens_day_limit, view.tokens_used_today);
+	return (struct fill){view.running, view.running_limit, view.starts,
+		view.starts_limit, view.tokens_available, view.tokens_limit,
+		view.tokens_used_today, view.tokens_day_limit};
 }
 
-/* How full the limit is that a reason names; limit 0: it names none, or one
- * without figures here. */
+/* The reasons of the three come in the same order. */
+static struct figure pick(const struct fill *fill, unsigned int which)
+{
+	uint64_t gone =
+		fill->available >= (int64_t)fill->tokens_limit
+			? 0
+			: fill->tokens_limit - (uint64_t)fill->available;
+
+	switch (which) {
+	case POLICY_WAIT_HOST_CONCURRENCY - POLICY_WAIT_HOST_CONCURRENCY:
+		return (struct figure){fill->running, fill->running_limit};
+	case POLICY_WAIT_HOST_REQUESTS - POLICY_WAIT_HOST_CONCURRENCY:
+		return (struct figure){fill->starts, fill->starts_limit};
+	case POLICY_WAIT_HOST_TOKENS - POLICY_WAIT_HOST_CONCURRENCY:
+		return (struct figure){gone, fill->tokens_limit};
+	default:
+		return (struct figure){
+			fill->used_today < 0 ? 0 : (uint64_t)fill->used_today,
+			fill->day_limit};
+	}
+}
+
+/* Of the limit that a reason names; limit 0: it names none. */
 static struct figure figure_of(const struct request *request,
 	enum policy_reason reason, uint64_t now_ns)
 {
-	switch ((unsigned int)reason) {
-	case POLICY_WAIT_HOST_CONCURRENCY:
-	case POLICY_WAIT_HOST_REQUESTS:
-	case POLICY_WAIT_HOST_TOKENS:
-	case POLICY_WAIT_HOST_DAY:
-		return host_figure(request->governor->policy, reason, now_ns);
-	case POLICY_WAIT_LANE_CONCURRENCY:
-	case POLICY_WAIT_LANE_REQUESTS:
-	case POLICY_WAIT_LANE_TOKENS:
-	case POLICY_WAIT_LANE_DAY:
-		return lane_figure(request->policy.lane, reason, now_ns);
-	case POLICY_WAIT_USER_CONCURRENCY:
-	case POLICY_WAIT_USER_REQUESTS:
-	case POLICY_WAIT_USER_TOKENS:
-	case POLICY_WAIT_USER_DAY:
-		return user_figure(request->policy.user_entry, reason, now_ns);
-	default:
-		return (struct figure){0, 0};
+	struct fill fill;
+
+	if (reason >= POLICY_WAIT_HOST_CONCURRENCY &&
+		reason <= POLICY_WAIT_HOST_DAY) {
+		fill = host_fill(request->governor->policy, now_ns);
+		return pick(&fill, reason - POLICY_WAIT_HOST_CONCURRENCY);
 	}
+	if (reason >= POLICY_WAIT_LANE_CONCURRENCY &&
+		reason <= POLICY_WAIT_LANE_DAY) {
+		fill = lane_fill(request->policy.lane, now_ns);
+		return pick(&fill, reason - POLICY_WAIT_LANE_CONCURRENCY);
+	}
+	if (reason >= POLICY_WAIT_USER_CONCURRENCY &&
+		reason <= POLICY_WAIT_USER_DAY) {
+		fill = user_fill(request->policy.user_entry, now_ns);
+		return pick(&fill, reason - POLICY_WAIT_USER_CONCURRENCY);
+	}
+	return (struct figure){0, 0};
 }
+static_assert(POLICY_WAIT_LANE_DAY - POLICY_WAIT_LANE_CONCURRENCY == 3 &&
+		      POLICY_WAIT_USER_DAY - POLICY_WAIT_USER_CONCURRENCY == 3,
+	"as those of the host");
 
 static void put_why(const struct request *request, uint64_t now_ns,
 	struct wire_explained *answer)
