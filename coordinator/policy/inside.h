@@ -35,6 +35,7 @@ struct policy {
 	uint64_t full_from_ns, full_until_ns; /* policy_restore_full */
 	uint32_t batch_limit;
 	struct mean hold_ns; /* how long a request runs */
+	struct mean cost;    /* what one used in the end */
 	uint32_t running, running_peak, batch_running;
 	uint32_t queued, queued_peak; /* backing off too */
 

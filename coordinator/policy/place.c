@@ -212,6 +212,7 @@ static void note_end(struct policy *policy,
 	mean_add(&policy->hold_ns, hold_ns);
 	if (used == 0)
 		return;
+	mean_add(&policy->cost, (double)used);
 	mean_add(&request->lane->cost, (double)used);
 	mean_add(&request->p.seat->cost, (double)used);
 }

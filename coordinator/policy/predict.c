@@ -69,12 +69,12 @@ static double window_ns(const struct window *window, double n, uint64_t now_ns)
 static double tokens_ns(const struct tokens *tokens, double before,
 	const struct mean *cost, uint64_t own, uint64_t now_ns)
 {
-	double need = before * (cost->n ? cost->value : (double)own) +
-		      (double)own - (double)tokens_available(tokens, now_ns);
+	double need = before * (cost->n ? cost->value : (double)own);
 
-	if (tokens->limit == 0 || need <= 0)
-		return 0;
-	return need * (double)tokens->minute_ns / (double)tokens->limit;
+	if (need > (double)TOKENS_MAX)
+		need = (double)TOKENS_MAX;
+	return (double)(tokens_in(tokens, (uint64_t)need + own, now_ns) -
+			now_ns);
 }
 
 /* When the lane and the host have started `before`, and can start this one. */
@@ -84,24 +84,35 @@ static double starts_ns(const struct policy *policy,
 	const struct policy_lane *lane = request->lane;
 	const struct policy_config *config = &policy->settings->config;
 	double all = before + ahead_elsewhere(policy, request, before), ns;
+	uint64_t own = lane_reservation(lane, request);
 
 	ns = places_ns(before + 1, lane->running, lane->max_concurrent,
 		&lane->hold_ns);
 	ns = most(ns, window_ns(&lane->window, before + 1, now_ns));
-	ns = most(ns, tokens_ns(&lane->tokens, before, &lane->cost,
-			      lane_reservation(lane, request), now_ns));
+	ns = most(
+		ns, tokens_ns(&lane->tokens, before, &lane->cost, own, now_ns));
 	ns = most(ns, places_ns(all + 1, policy->running,
 			      config->max_concurrent, &policy->hold_ns));
-	return most(ns, window_ns(&policy->window, all + 1, now_ns));
+	ns = most(ns, window_ns(&policy->window, all + 1, now_ns));
+	return most(ns,
+		tokens_ns(&policy->tokens, all, &policy->cost, own, now_ns));
 }
 
 /* Its user's own requests before it, by its user's own limits. */
-static double own_ns(const struct policy_request *request, double before)
+static double own_ns(
+	const struct policy_request *request, double before, uint64_t now_ns)
 {
 	const struct policy_user *user = request->user_entry;
-
-	return places_ns(before + 1, user->running, user->max_running,
+	const struct budget *budget = user->budget;
+	double ns = places_ns(before + 1, user->running, user->max_running,
 		&request->lane->hold_ns);
+
+	if (budget == NULL)
+		return ns;
+	ns = most(ns, window_ns(&budget->window, before + 1, now_ns));
+	return most(
+		ns, tokens_ns(&budget->tokens, before, &request->p.seat->cost,
+			    lane_reservation(request->lane, request), now_ns));
 }
 
 static double gate_ns(const struct policy_request *request, uint64_t now_ns)
@@ -141,7 +152,7 @@ void predict(const struct policy *policy, const struct policy_request *request,
 	*ret_position = 1 + (uint32_t)(before + 0.5);
 	held_ns = most(
 		gate_ns(request, now_ns), backoff_ns(policy, request, now_ns));
-	wait_ns = own_ns(request, ahead.own);
+	wait_ns = own_ns(request, ahead.own, now_ns);
 	for (int i = 0; i < ROUNDS; i++) {
 		double last_ns = wait_ns;
 
@@ -169,8 +180,8 @@ uint64_t policy_predict_ns(const struct policy *policy,
 uint64_t predict_place_ns(const struct policy *policy,
 	const struct policy_request *request, uint64_t now_ns)
 {
-	double ns =
-		most(starts_ns(policy, request, 0, now_ns), own_ns(request, 0));
+	double ns = most(starts_ns(policy, request, 0, now_ns),
+		own_ns(request, 0, now_ns));
 
 	ns = most(ns + gate_ns(request, now_ns), LEAST_NS);
 	return ns < NEVER_NS ? (uint64_t)ns : UINT64_MAX;

@@ -134,6 +134,21 @@ static uint64_t day_wait(
 	return next_day_ns(tokens);
 }
 
+uint64_t tokens_in(
+	const struct tokens *tokens, uint64_t amount, uint64_t now_ns)
+{
+	struct tokens copy = *tokens;
+	uint64_t day_ns = day_wait(&copy, amount, now_ns);
+
+	if (copy.limit != 0) {
+		refill(&copy, now_ns);
+		if (copy.level < (int64_t)amount)
+			now_ns += refill_ns(&copy,
+				(uint64_t)((int64_t)amount - copy.level));
+	}
+	return now_ns > day_ns ? now_ns : day_ns;
+}
+
 bool tokens_wait_for_day(const struct tokens *tokens, uint64_t wait_ns)
 {
 	return tokens->day_limit != 0 && wait_ns == next_day_ns(tokens);

@@ -47,6 +47,10 @@ uint64_t tokens_day_at(const struct tokens *tokens, uint64_t at_ns);
  */
 uint64_t tokens_wait(struct tokens *tokens, uint64_t amount, uint64_t now_ns);
 
+/* When that many in all can have been taken, one request after the other: also
+ * more than the bucket holds. */
+uint64_t tokens_in(
+	const struct tokens *tokens, uint64_t amount, uint64_t now_ns);
 /* Is that a wait for the day's turn? */
 bool tokens_wait_for_day(const struct tokens *tokens, uint64_t wait_ns);
 

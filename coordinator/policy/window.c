@@ -187,14 +187,12 @@ static uint32_t count_old(const struct window *window, uint64_t now_ns)
 	return low;
 }
 
-uint64_t window_nth(const struct window *window, uint64_t n, uint64_t now_ns)
+/* The n-th from now by the limit alone. */
+static uint64_t limit_nth(
+	const struct window *window, uint64_t n, uint64_t now_ns)
 {
 	uint64_t old, starts, later_ns, over;
 
-	if (window->limit == 0 || n == 0)
-		return now_ns;
-	if (now_ns < window->full_until_ns)
-		now_ns = window->full_until_ns;
 	old = count_old(window, now_ns);
 	starts = window->count - old + window->pending;
 	later_ns = (n - 1) / window->limit * window->span_ns;
@@ -205,6 +203,25 @@ uint64_t window_nth(const struct window *window, uint64_t n, uint64_t now_ns)
 	if (over <= window->count - old)
 		now_ns = *stamp_at(window, (uint32_t)(old + over - 1));
 	return now_ns + window->span_ns + later_ns;
+}
+
+uint64_t window_nth(const struct window *window, uint64_t n, uint64_t now_ns)
+{
+	uint64_t nth_ns, smooth_ns = 0;
+
+	if (window->limit == 0 || n == 0)
+		return now_ns;
+	if (now_ns < window->full_until_ns)
+		now_ns = window->full_until_ns;
+	nth_ns = limit_nth(window, n, now_ns);
+	if (window->interval_ns == 0)
+		return nth_ns;
+	if (window->pending > 0)
+		smooth_ns = now_ns;
+	else if (window->count > 0)
+		smooth_ns = *stamp_at(window, window->count - 1);
+	smooth_ns += n * window->interval_ns;
+	return nth_ns > smooth_ns ? nth_ns : smooth_ns;
 }
 
 uint32_t window_count(const struct window *window, uint64_t now_ns)
