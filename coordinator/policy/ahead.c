@@ -71,7 +71,7 @@ static void look_at_flow(struct ahead *ahead, const struct seat *seat,
 
 	*look = (struct ahead_flow){
 		.queued = flow->n,
-		.rate = pace_rate(&flow->pace, lane->window.span_ns, now_ns),
+		.rate = pace_rate(&flow->pace, lane_pace_ns(lane), now_ns),
 		.room = INFINITY,
 		.cost = cost_of(seat),
 		.turns = INFINITY,

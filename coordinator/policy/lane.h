@@ -53,6 +53,12 @@ void lane_free(struct policy_lane *lane);
 void lane_configure(struct policy_lane *lane, const struct policy_model *model,
 	uint64_t now_ns);
 
+/* Over how long arrivals are counted. */
+static inline uint64_t lane_pace_ns(const struct policy_lane *lane)
+{
+	return 2 * lane->window.span_ns;
+}
+
 /* What the request reserves in its lane. */
 uint64_t lane_reservation(
 	const struct policy_lane *lane, const struct policy_request *request);

@@ -59,7 +59,7 @@ void place_enter(struct policy *policy, struct policy_request *request)
 	count_waiting(policy, request);
 	queue(policy, request, false);
 	pace_count(&request->p.seat->flows[request->p.rank].pace,
-		request->lane->window.span_ns, policy->now_ns);
+		lane_pace_ns(request->lane), policy->now_ns);
 }
 
 void place_drop(struct policy *policy, struct policy_request *request)

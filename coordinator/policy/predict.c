@@ -10,7 +10,7 @@
 #define LEAST_NS 1e6 /* 0 would mean: no use */
 #define NEVER_NS 9e18
 
-enum { ROUNDS = 12 };
+enum { ROUNDS = 6 };
 
 void mean_add(struct mean *mean, double sample)
 {
@@ -159,7 +159,7 @@ void predict(const struct policy *policy, const struct policy_request *request,
 		before = ahead_count(&ahead, wait_ns);
 		wait_ns = most(
 			wait_ns, starts_ns(policy, request, before, now_ns));
-		if (wait_ns <= last_ns * 1.01)
+		if (wait_ns <= last_ns * 1.02)
 			break;
 	}
 	wait_ns = most(wait_ns + held_ns, LEAST_NS);

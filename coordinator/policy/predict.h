@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* The mean of the samples so far, later of about the last MEAN_OVER. */
-enum { MEAN_OVER = 64 };
+enum { MEAN_OVER = 128 };
 
 struct mean {
 	double value;
