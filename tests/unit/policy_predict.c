@@ -1,7 +1,12 @@
 /*
- * Predicted waits against real ones: a small provider, users that ask steadily,
- * virtual time.  What was foretold when a request was queued is compared with
- * what it waited.
+ * Predicted waits against real ones: a small provider, users that ask steadily
+ * for more than it has, virtual time.  What was foretold when a request was
+ * queued is compared with what it waited, from the fifth window on.  A wait of
+ * fewer than FEW starts is a matter of chance and not judged; nor is a scenario
+ * in which few wait longer.  In one of seven chance may win all the same:
+ * near the limit a little more or less of others' arrivals is much of a wait.
+ *
+ * SCENARIOS=N plays N of them; LOUD=1 prints a line for each.
  */
 #include "coordinator/policy/policy.h"
 
@@ -13,13 +18,14 @@ enum {
 	USERS_MOST = 12,
 	LIVE_MOST = 4096,
 	SAMPLES_MOST = 20000,
-	WARM_UP = 1500,
-	MEASURED = 1500,
+	WARM_UP_S = 300, /* five windows */
+	MEASURED = 1200,
 	SCENARIOS = 200,
+	FEW = 10,
 };
 
 enum bottleneck { CONCURRENCY, REQUESTS, TOKENS, MIXED, BOTTLENECKS };
-enum latency { FIXED, UNIFORM, EXPONENTIAL, HEAVY, LATENCIES };
+enum latency { STEADY, UNIFORM, EXPONENTIAL, HEAVY, LATENCIES };
 
 struct asker {
 	char name[8], app[8];
@@ -49,7 +55,7 @@ struct world {
 	enum latency latency;
 	double hold_s, per_s; /* starts a second that the limits allow */
 	struct live *lives[LIVE_MOST];
-	uint32_t n_lives, asked;
+	uint32_t n_lives, asked; /* those that count */
 	double *errors;
 	uint32_t n_errors, n_short;
 };
@@ -68,8 +74,8 @@ static double exponential(struct world *world)
 static double draw_latency(struct world *world)
 {
 	switch (world->latency) {
-	case FIXED:
-		return 1;
+	case STEADY:
+		return 0.95 + 0.1 * uniform(world);
 	case UNIFORM:
 		return 0.5 + uniform(world);
 	case EXPONENTIAL:
@@ -93,7 +99,7 @@ static void set_limits(struct world *world)
 	*model = (struct policy_model){.pattern = "*"};
 	world->bottleneck = rig_random(&world->random, BOTTLENECKS);
 	world->latency = rig_random(&world->random, LATENCIES);
-	world->hold_s = 1 + rig_random(&world->random, 20);
+	world->hold_s = 4 + rig_random(&world->random, 20);
 	by_places = n / world->hold_s;
 	by_window = by_tokens = HUGE_VAL;
 	if (world->bottleneck != CONCURRENCY)
@@ -132,13 +138,16 @@ static void set_askers(struct world *world)
 			has_apps ? i % 3 : 0);
 		if (is_classy && i % 3 == 0)
 			asker->class = POLICY_INTERACTIVE;
-		asker->output = 500;
+		asker->output = 250 + rig_random(&world->random, 501);
 		asker->rate = 0.3 + uniform(world);
 		/* The top class must leave something. */
 		if (asker->class == POLICY_INTERACTIVE)
 			asker->rate /= 3;
 		asker->outstanding = 3 + rig_random(&world->random, 40);
-		sum += asker->rate;
+		sum += asker->rate *
+		       (world->model.tokens_per_minute
+				       ? (100 + asker->output) / 600.0
+				       : 1);
 		all += asker->outstanding;
 	}
 	for (uint32_t i = 0; i < world->n_askers; i++) {
@@ -157,14 +166,13 @@ static void set_caps(struct world *world)
 				  ? world->model.max_concurrent
 				  : world->config.max_concurrent;
 
+	if (rig_random(&world->random, 3) == 0)
+		world->config.max_requests_per_user =
+			1 + places / (1 + rig_random(&world->random, 6));
 	if (rig_random(&world->random, 3) != 0)
 		return;
-	world->config.max_requests_per_user =
-		1 + places / (1 + rig_random(&world->random, 6));
-	if (rig_random(&world->random, 2) == 0)
-		return;
 	world->rule = (struct policy_user_rule){
-		.pattern = "u1", .weight = 1 + uniform(world)};
+		.pattern = "u1", .weight = 1 + 2 * uniform(world)};
 	world->config.users = &world->rule;
 	world->config.n_users = 1;
 }
@@ -185,7 +193,8 @@ static void ask(struct world *world, struct asker *asker)
 	live->request.deadline_ns = RIG_NEVER / 2;
 	live->asker = asker;
 	live->asked_ns = world->now_ns;
-	live->is_measured = world->asked++ >= WARM_UP;
+	live->is_measured = world->now_ns > WARM_UP_S * RIG_S;
+	world->asked += live->is_measured;
 	CU_ASSERT_EQUAL(
 		rig_enqueue(world->policy, &live->request, world->now_ns),
 		POLICY_ACCEPTED);
@@ -201,8 +210,7 @@ static void note(struct world *world, const struct live *live)
 
 	if (!live->is_measured)
 		return;
-	/* What is over within a few starts is a matter of chance. */
-	if (real_s < 3 / world->per_s) {
+	if (real_s < FEW / world->per_s) {
 		world->n_short++;
 		return;
 	}
@@ -320,7 +328,7 @@ static double play(uint64_t seed, bool is_loud)
 			for (uint32_t j = 0; j < world->askers[i].outstanding;
 				j++)
 				ask(world, &world->askers[i]);
-	while (world->asked < WARM_UP + MEASURED)
+	while (world->asked < MEASURED || world->now_ns < 2 * WARM_UP_S * RIG_S)
 		step(world);
 	if (world->n_errors >= 100)
 		error = median(world->errors, world->n_errors);
@@ -353,11 +361,14 @@ static void the_median_error_is_a_fifth_at_most(void)
 		medians[judged++] = error;
 		bad += error > 0.2;
 	}
-	printf("# %d scenarios above a fifth of %u\n", bad, judged);
-	printf("# median error: %.3f of the middle scenario,",
-		median(medians, judged));
-	printf(" %.3f of the worst\n", judged ? medians[judged - 1] : 0);
-	CU_ASSERT(judged > 0 && bad * 10 <= (int)judged);
+	printf("# median error over the requests of a scenario: %.3f in the "
+	       "middle one of %u,",
+		median(medians, judged), judged);
+	printf(" %.3f in the worst; %d above a fifth\n",
+		judged ? medians[judged - 1] : 0, bad);
+	CU_ASSERT(judged > 0 && median(medians, judged) <= 0.1);
+	CU_ASSERT(judged > 0 && bad * 7 <= (int)judged);
+	CU_ASSERT(judged > 0 && medians[judged - 1] < 0.45);
 }
 
 SUITE("policy: predicted waits", T(the_median_error_is_a_fifth_at_most))
