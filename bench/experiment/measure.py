@@ -5,6 +5,7 @@ real seconds: divided by the time scale.
 Pure: logs in, figures out.
 """
 
+import bisect
 import collections
 import dataclasses
 import hashlib
@@ -125,6 +126,23 @@ def quota_used(questions, quota, begin=0.0, end=math.inf):
         demand += seconds
         used += seconds * min(1.0, max(shares))
     return used / demand if demand else None
+
+
+def timeline(questions, quota, every=5.0):
+    """[time, starts in the window, the quota's, throttles so far] from time to
+    time."""
+    path = list(steps(questions, quota))
+    throttles = sorted(call.end for q in questions for call in q.calls
+                       if call.throttled)
+    rows, at, i = [], 0.0, 0
+    while at <= max(q.ended for q in questions):
+        while i + 1 < len(path) and path[i + 1][0] <= at:
+            i += 1
+        now = quota.at(at)
+        rows.append([round(at, 1), path[i][3], now.starts if now.open else 0,
+                     bisect.bisect(throttles, at)])
+        at += every
+    return rows
 
 
 # ---------------------------------------------------------------- fairness

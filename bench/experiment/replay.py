@@ -2,24 +2,12 @@
 rgov-plan makes of it: the same questions, under a virtual clock.
 """
 
+import dataclasses
 import json
 
 from stack import harness
 
 PROGRAM = harness.BUILD / "rgov-plan"
-
-
-def settings_of(settings):
-    quota = settings.quota
-    return {
-        "max_concurrent_requests": f"{quota.slots}",
-        "requests_per_minute": f"{quota.starts}",
-        "max_requests_per_user": f"{quota.slots}",
-        "max_queued_per_user": "1000",
-        "guard": f"{settings.guard * 1000:g}ms",
-        "model.*.requests_per_minute": f"{quota.starts}",
-        "model.*.max_concurrent_requests": f"{quota.slots}",
-    }
 
 
 def record(question, settings):
@@ -38,8 +26,7 @@ def record(question, settings):
 def write(path, questions, settings):
     answered = sorted((q for q in questions if q.good),
                       key=lambda q: q.ended)
-    lines = [{"rgov_trace": 1, "settings": settings_of(settings)}]
-    lines += [record(q, settings) for q in answered]
+    lines = [{"rgov_trace": 1}, *(record(q, settings) for q in answered)]
     path.write_text("".join(json.dumps(one) + "\n" for one in lines))
 
 
@@ -63,13 +50,17 @@ def provider(settings, quota):
 
 def planned(folder, name, questions, settings, quota):
     """What rgov-plan says of the run; {} where it is not built."""
-    path, scenario = folder / f"{name}.jsonl", folder / f"{name}.plan"
+    path, scenario, conf = (folder / f"{name}.{kind}"
+                            for kind in ("jsonl", "plan", "conf"))
     write(path, questions, settings)
     scenario.write_text(provider(settings, quota))
+    # rgovd's own configuration, with the times as they are.
+    conf.write_text(dataclasses.replace(
+        settings, window_here=quota.window).rgov_conf())
     if not PROGRAM.exists():
         return {}
-    done = harness.run([PROGRAM, "--trace", path, "--json", scenario],
-                       env=harness.base_env())
+    done = harness.run([PROGRAM, "--config", conf, "--trace", path, "--json",
+                        scenario], env=harness.base_env())
     if done.returncode != 0:
         raise harness.Failed(f"rgov-plan of {path}: {done.stderr.strip()}")
     row = json.loads(done.stdout)["runs"][0]["all"]

@@ -37,8 +37,7 @@ PLANNED = (
 )
 CASES = (
     ("steady", "Long calls: 75 s, three slots bind",
-     "Everybody asks the same number of questions at once (5 and 10 users: 3 "
-     "each, 20 users: 2 each)."),
+     "5, 10, 20 users ask 5, 4, 4 questions each, at once."),
     ("greedy", "Long calls, one greedy user",
      "The same, and one of the users asks ten times as many."),
     ("steady-short", "Short calls: 4 to 6 s, 30 starts a minute bind",
@@ -226,8 +225,21 @@ def plots(runs):
                          values("others_wait_over_fair"), ""))
 
 
+def timelines(runs):
+    for run in runs:
+        if run["strategy"] != "rgov" or "timeline" not in run:
+            continue
+        title = f"rgov, {run['case']}: starts in the last 60 s"
+        yield (f"{run['case']}-timeline.svg", title, plot.lines(title, {
+            "starts": [(row[0], row[1]) for row in run["timeline"]],
+            "the provider's quota": [(row[0], row[2])
+                                     for row in run["timeline"]],
+            "throttles so far": [(row[0], row[3])
+                                 for row in run["timeline"]]}))
+
+
 def write(out, results):
-    drawn = list(plots(results["runs"]))
+    drawn = [*plots(results["runs"]), *timelines(results["runs"])]
     for old in out.glob("*.svg"):
         old.unlink()
     for name, _, svg in drawn:

@@ -50,6 +50,8 @@ class Stack:
         self.strategy = strategy
         self.settings = settings
         self.rgovd = None
+        self.users = None  # while somebody asks
+        self.stopped = False
         self._own = contextlib.ExitStack()
 
     def __enter__(self):
@@ -61,6 +63,10 @@ class Stack:
         return self
 
     def __exit__(self, *_):
+        """From another thread than ask()'s, too, which then fails."""
+        self.stopped = True
+        if self.users is not None:
+            self.users.kill()
         self._own.close()
 
     def _start(self):
@@ -141,13 +147,15 @@ class Stack:
         """Users who ask these; meanwhile the changes, (seconds here, what
         bedrock-sim is told).  Returns the users' log, the provider's log, its
         report, and the instants of the changes."""
+        if self.stopped:
+            raise harness.Failed("stopped")
         self.sim.reset()
         instants = []
         plan = {"url": self.web.url, "poll_s": 2 * self.settings.scale,
                 "timeout_s": self.settings.timeout_here,
                 "questions": questions}
         begin = time.monotonic()
-        users = subprocess.Popen(
+        users = self.users = subprocess.Popen(
             [harness.PYTHON, "-B", str(HERE / "users.py")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=harness.base_env())
