@@ -670,6 +670,8 @@ static void do_step(struct world *world, const struct script_step *step)
 	};
 	int id;
 
+	if (world->result.fault[0] != '\0')
+		return;
 	if (step->kind != SCRIPT_START) {
 		acts[step->kind](world, step);
 	} else {
@@ -679,6 +681,8 @@ static void do_step(struct world *world, const struct script_step *step)
 	}
 	world->is_begun |= step->kind != SCRIPT_RESTORE;
 	compare(world);
+	if (world->result.fault[0] != '\0')
+		return;
 	world->is_foretold = step->asks || step->kind == SCRIPT_PASS;
 	if (world->is_foretold) {
 		ask(world, step);
