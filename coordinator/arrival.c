@@ -69,27 +69,64 @@ static void show_no_place(
 				       .is_first = true});
 }
 
-static enum policy_refusal offer(
-	struct request *request, uint64_t now_ns, uint64_t *ret_retry_after_ns)
+enum policy_refusal offer(struct governor *governor,
+	struct policy_request *request, uint64_t now_ns,
+	uint64_t *ret_retry_after_ns)
 {
-	return policy_enqueue(request->governor->policy, &request->policy,
-		now_ns, ret_retry_after_ns);
-}
-
-static void enqueue(struct request *request)
-{
-	struct governor *governor = request->governor;
-	uint64_t now = loop_now_ns();
-	uint64_t retry_after_ns = 0;
-	enum policy_refusal refusal = offer(request, now, &retry_after_ns);
+	enum policy_refusal refusal = policy_enqueue(
+		governor->policy, request, now_ns, ret_retry_after_ns);
 
 	/* Those that came just before it may start at once: then there is room.
 	 */
 	if ((refusal == POLICY_QUEUE_FULL || refusal == POLICY_USER_LIMIT) &&
 		governor->is_pump_due) {
 		governor_advance(governor);
-		refusal = offer(request, now, &retry_after_ns);
+		refusal = policy_enqueue(
+			governor->policy, request, now_ns, ret_retry_after_ns);
 	}
+	return refusal;
+}
+
+/* It is taken, and waits. */
+static void accept_request(struct request *request, uint64_t now_ns)
+{
+	struct governor *governor = request->governor;
+
+	request->accepted_ns = now_ns;
+	request_move(request, REQUEST_QUEUED);
+	COUNT(governor, total_requests);
+	door_mark_accepted(request->slot);
+	explain_add(request);
+	governor->is_pump_due = true;
+}
+
+/* Shadow mode: it starts, whatever the policy says of its twin. */
+static void let_through(struct request *request, uint64_t now_ns)
+{
+	struct governor *governor = request->governor;
+
+	if (!shadow_follow(request, now_ns)) {
+		refuse(request, SHM_NO_MEMORY, NULL, "rgovd has no memory", 0);
+		return;
+	}
+	accept_request(request, now_ns);
+	/* Draining: as any other, it is left to the successor. */
+	if (!governor->is_draining)
+		start(request, now_ns);
+}
+
+static void enqueue(struct request *request)
+{
+	uint64_t now = loop_now_ns();
+	uint64_t retry_after_ns = 0;
+	enum policy_refusal refusal;
+
+	if (request->governor->config->shadow) {
+		let_through(request, now);
+		return;
+	}
+	refusal = offer(
+		request->governor, &request->policy, now, &retry_after_ns);
 	if (refusal == POLICY_QUEUE_FULL)
 		show_no_place(request, now, retry_after_ns);
 	if (refusal != POLICY_ACCEPTED) {
@@ -98,14 +135,9 @@ static void enqueue(struct request *request)
 			retry_after_ns);
 		return;
 	}
-	request->accepted_ns = now;
-	request_move(request, REQUEST_QUEUED);
-	COUNT(governor, total_requests);
-	door_mark_accepted(request->slot);
-	explain_add(request);
+	accept_request(request, now);
 	if (request->kind == SHM_CALL)
 		show_request(request, BOARD_LIVE_QUEUED);
-	governor->is_pump_due = true;
 }
 
 static void refuse_body(
@@ -221,6 +253,16 @@ static const char *missing_credentials(const struct governor *governor)
 		       : "rgovd has no credentials; see rgovd(8), CREDENTIALS";
 }
 
+static bool is_above_queued_bytes(struct governor *governor)
+{
+	if (governor->queued_bytes <= governor->config->max_queued_bytes)
+		return false;
+	if (!governor->config->shadow)
+		return true;
+	shadow_note_refusal(governor, loop_now_ns());
+	return false;
+}
+
 /* What can be refused without looking at the body. */
 static bool is_refused_at_sight(struct request *request)
 {
@@ -242,7 +284,7 @@ static bool is_refused_at_sight(struct request *request)
 	else if (request->kind == SHM_CALL &&
 		 (text = missing_credentials(governor)) != NULL)
 		refuse(request, SHM_NO_CREDENTIALS, "NoCredentials", text, 0);
-	else if (governor->queued_bytes > governor->config->max_queued_bytes)
+	else if (is_above_queued_bytes(governor))
 		refuse(request, SHM_QUEUE_FULL, "max_queued_bytes",
 			"the queued bodies exceed max_queued_bytes",
 			1000000000);
@@ -306,7 +348,8 @@ static bool withdraw(struct request *request)
 		intake_drop(governor->intake, &request->attempt->load);
 		return false;
 	case REQUEST_QUEUED:
-		policy_remove(governor->policy, &request->policy);
+		if (request->shadow == NULL)
+			policy_remove(governor->policy, &request->policy);
 		return true;
 	case REQUEST_CALLING:
 		upstream_abort(governor->upstream, &request->attempt->call);
@@ -341,6 +384,7 @@ static void on_orphaned(void *owner, struct door_slot *slot)
 		board_event(&governor->board, "reclaim",
 			"pid gone: a permit of %s for %s is back",
 			request_user(request), request_model_id(request));
+		request->is_unwanted = true;
 		permit_finish(request, POLICY_LOST, NULL);
 	} else if (request->stage == REQUEST_CALLING &&
 		   governor->config->on_client_death == CONFIG_DEATH_FINISH) {

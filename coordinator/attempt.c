@@ -26,8 +26,21 @@ static void mark_started(struct request *request, uint64_t now_ns)
 	request->is_started = true;
 	request->first_start_ns = now_ns;
 	COUNT(governor, started_requests);
+	/* What is let through does not wait; its twin's wait is shown. */
+	if (request->shadow != NULL)
+		return;
 	COUNT_BY(governor, wait_time_ns, wait_ns);
 	board_sample(&governor->board.board->host.wait, wait_ns);
+}
+
+/* Its first byte goes out, or the worker has the permit. */
+static void note_start(struct request *request, uint64_t now_ns)
+{
+	if (request->shadow != NULL)
+		shadow_started(request, now_ns);
+	else
+		policy_started(
+			request->governor->policy, &request->policy, now_ns);
 }
 
 static void grant(struct request *request, uint64_t now_ns)
@@ -36,7 +49,7 @@ static void grant(struct request *request, uint64_t now_ns)
 	struct door_reply reply = plain_reply(SHM_OK);
 	uint64_t waited_ns[SHM_REASONS_MAX];
 
-	policy_started(governor->policy, &request->policy, now_ns);
+	note_start(request, now_ns);
 	show_start(request, now_ns);
 	mark_started(request, now_ns);
 	explain_remove(request);
@@ -60,7 +73,7 @@ static int on_started(struct upstream_call *call)
 	/* B3 first: a start on the board that was never sent costs a place
 	 * for a minute, the other order would cost the invariant. */
 	show_moved_start(request, now);
-	policy_started(request->governor->policy, &request->policy, now);
+	note_start(request, now);
 	mark_started(request, now);
 	/* Only now is it known when the window has room again, and when this
 	 * probe has proven the lane. */
@@ -75,8 +88,7 @@ static void on_done(
 static void abandon_start(
 	struct request *request, enum shm_result result, const char *message)
 {
-	policy_finish(request->governor->policy, &request->policy,
-		POLICY_UNUSED, NULL, loop_now_ns());
+	settle_in_policy(request, POLICY_UNUSED, NULL, loop_now_ns());
 	finish_plainly(request, result, message);
 }
 
@@ -221,7 +233,8 @@ static void note_throttle(
 		F_S("model", request_model_id(request)),
 		F_S("code", result->code), F_I("attempt", request->calls),
 		F_S("request_id", result->request_id));
-	if (result->outcome == UPSTREAM_THROTTLED_DAY)
+	if (result->outcome == UPSTREAM_THROTTLED_DAY &&
+		request->shadow == NULL)
 		policy_close_lane(governor->policy, request->policy.lane,
 			next_day_ns(loop_now_ns()));
 }
@@ -306,7 +319,8 @@ static enum policy_outcome outcome_of(
 	case UPSTREAM_ABORTED:
 		break;
 	}
-	/* Aborted before its first byte: the provider knows nothing of it. */
+	/* Aborted before its first byte: the provider knows nothing of it.
+	 * (What is let through was never admitted, and starts once.) */
 	return request->last_start_ns >= request->policy.admitted_ns &&
 			       request->is_started
 		       ? POLICY_LOST
@@ -342,8 +356,8 @@ static void deliver(
 		.body_bytes = result->body_bytes,
 	};
 
-	policy_finish(governor->policy, &request->policy,
-		outcome_of(request, result), &usage, loop_now_ns());
+	settle_in_policy(
+		request, outcome_of(request, result), &usage, loop_now_ns());
 	count_tokens(governor, result);
 	finish(request, &reply);
 }
@@ -361,7 +375,8 @@ static void on_done(
 	if (result->outcome == UPSTREAM_THROTTLED ||
 		result->outcome == UPSTREAM_THROTTLED_DAY)
 		note_throttle(request, result);
-	if (!is_retried(request, result))
+	/* What is let through ends as the provider says. */
+	if (request->shadow != NULL || !is_retried(request, result))
 		deliver(request, result);
 	free(attempt); /* the result may point into it */
 }

@@ -45,6 +45,19 @@ static void count_end(
 		COUNT(governor, ambiguous_requests);
 }
 
+void settle_in_policy(struct request *request, enum policy_outcome outcome,
+	const struct policy_usage *usage, uint64_t now_ns)
+{
+	struct policy *policy = request->governor->policy;
+
+	if (request->shadow == NULL)
+		policy_finish(policy, &request->policy, outcome, usage, now_ns);
+	else if (request->is_unwanted)
+		shadow_drop(request, now_ns);
+	else
+		shadow_settle(request, outcome, usage, now_ns);
+}
+
 void finish(struct request *request, const struct door_reply *reply)
 {
 	struct governor *governor = request->governor;
@@ -57,6 +70,8 @@ void finish(struct request *request, const struct door_reply *reply)
 	full.wait_ns = since(request->accepted_ns,
 		request->first_start_ns ? request->first_start_ns : now);
 	full.execution_ns = since(request->last_start_ns, now);
+	if (request->shadow != NULL)
+		shadow_drop(request, now);
 	count_end(request, full.result, now);
 	if (explain_waits(request, now, waited_ns) > 0) {
 		explain_end(request, full.result, waited_ns, now);

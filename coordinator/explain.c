@@ -122,7 +122,7 @@ void explain_add(struct request *request)
 	DL_APPEND(*bucket_of(explainer, request->number), request);
 	if (explainer->n_fresh < FRESH)
 		explainer->fresh[explainer->n_fresh++] = request->number;
-	else
+	else if (is_waiting(request))
 		show_first_place(request, request->accepted_ns);
 }
 
@@ -167,8 +167,10 @@ uint64_t explain_waits(const struct request *request, uint64_t now_ns,
 {
 	uint64_t all_ns = 0;
 
-	if (request->accepted_ns == 0 || request->is_ghost ||
-		was_prompt(request) || is_swept_out(request))
+	/* What was let through in shadow mode was never enqueued. */
+	if (request->accepted_ns == 0 || request->policy.enqueued_ns == 0 ||
+		request->is_ghost || was_prompt(request) ||
+		is_swept_out(request))
 		return 0;
 	memset(ret_ns, 0, SHM_REASONS_MAX * sizeof(ret_ns[0]));
 	policy_waited(

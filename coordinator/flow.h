@@ -14,8 +14,18 @@
 #define COUNT_BY(governor, counter, n)                                         \
 	board_add((governor)->board.board->counters.counter, (n))
 
-/* attempt.c: the policy has admitted it (RUNNING there). */
+/* arrival.c: asks the policy for a place in its queue. */
+enum policy_refusal offer(struct governor *governor,
+	struct policy_request *request, uint64_t now_ns,
+	uint64_t *ret_retry_after_ns);
+
+/* attempt.c: the policy has admitted it (RUNNING there), or it is let through.
+ */
 void start(struct request *request, uint64_t now_ns);
+
+/* ending.c: what it held of the limits is settled. */
+void settle_in_policy(struct request *request, enum policy_outcome outcome,
+	const struct policy_usage *usage, uint64_t now_ns);
 
 /* ending.c: an answer without anything from the provider. */
 struct door_reply plain_reply(enum shm_result result);

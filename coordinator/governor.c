@@ -4,6 +4,8 @@
  */
 #include "coordinator/flow.h"
 
+#include "coordinator/log.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,7 +82,10 @@ static uint64_t admit_all(struct governor *governor, uint64_t now_ns)
 		return again_ns;
 	while ((next = policy_admit(governor->policy, now_ns, &again_ns)) !=
 		NULL)
-		start(request_of(next), now_ns);
+		if (next->is_shadow)
+			shadow_admitted(next, now_ns);
+		else
+			start(request_of(next), now_ns);
 	return again_ns;
 }
 
@@ -91,7 +96,10 @@ static uint64_t expire_all(struct governor *governor, uint64_t now_ns)
 
 	while ((late = policy_expire(governor->policy, now_ns, &again_ns)) !=
 		NULL)
-		expire(request_of(late));
+		if (late->is_shadow)
+			shadow_expired(late, now_ns);
+		else
+			expire(request_of(late));
 	return again_ns;
 }
 
@@ -120,6 +128,7 @@ void governor_advance(struct governor *governor)
 	} while (governor->is_pump_due); /* an end frees a place */
 	explain_fresh(governor, now);
 	set_timer(governor, late_ns < admit_ns ? late_ns : admit_ns);
+	shadow_look(governor);
 	show_host(governor, now);
 	show_soon(governor);
 }
@@ -184,11 +193,25 @@ int governor_init(struct governor *governor, struct loop *loop,
 	return rc == -ENOKEY ? 0 : rc;
 }
 
+/* Shadow mode is switched off. */
+static void leave_shadow(struct governor *governor)
+{
+	uint64_t now = loop_now_ns();
+
+	if (!shadow_end(governor, now))
+		return;
+	restore_full(governor, now, now);
+	LOG(LOG_WARN, "shadow.end",
+		"more has started than the limits allow: every window counts "
+		"as full");
+}
+
 int governor_reload(struct governor *governor, const struct config *config,
 	char ret_why[UPSTREAM_MESSAGE_BYTES])
 {
 	struct policy_config policy = policy_config_of(config);
 	struct upstream_stats before;
+	bool was_shadow;
 	int rc;
 
 	upstream_read_stats(governor->upstream, &before);
@@ -205,8 +228,11 @@ int governor_reload(struct governor *governor, const struct config *config,
 			ret_why, UPSTREAM_MESSAGE_BYTES, "out of memory");
 		return rc;
 	}
+	was_shadow = governor->config->shadow;
 	governor->config = config;
 	governor->is_pump_due = true;
+	if (was_shadow && !config->shadow)
+		leave_shadow(governor);
 	show_config(governor);
 	return 0;
 }
@@ -219,8 +245,11 @@ static void refuse_queued(struct governor *governor)
 	/* At the end of time every deadline has passed. */
 	while ((queued = policy_expire(governor->policy, UINT64_MAX, &never)) !=
 		NULL)
-		finish_plainly(request_of(queued), SHM_DRAINING,
-			"rgovd is going down");
+		if (queued->is_shadow)
+			shadow_expired(queued, loop_now_ns());
+		else
+			finish_plainly(request_of(queued), SHM_DRAINING,
+				"rgovd is going down");
 }
 
 void governor_drain(struct governor *governor, bool is_final)
@@ -245,6 +274,7 @@ void governor_leave(struct governor *governor)
 	loop_timer_clear(governor->loop, &governor->next_decision);
 	loop_timer_clear(governor->loop, &governor->publish);
 	loop_timer_clear(governor->loop, &governor->permit_expiry);
+	shadow_stop(governor);
 	governor->is_leaving = true;
 	governor->is_draining = true;
 }

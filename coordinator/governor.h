@@ -6,9 +6,9 @@
  *   door --submitted--> intake --> policy --> upstream --> policy --> door
  *
  * arrival.c, attempt.c and ending.c are that way (flow.h); governor.c its life;
- * permits.c what a permit needs beside it; explain.c why one waits; show.c and
- * show_users.c the board; restore.c what a predecessor left on it.  One thread,
- * the loop's.
+ * permits.c what a permit needs beside it; explain.c why one waits; shadow.c
+ * what would have been; show.c and show_users.c the board; restore.c what a
+ * predecessor left on it.  One thread, the loop's.
  */
 #ifndef COORDINATOR_GOVERNOR_H
 #define COORDINATOR_GOVERNOR_H
@@ -16,6 +16,7 @@
 #include "coordinator/config.h"
 #include "coordinator/explain.h"
 #include "coordinator/request.h"
+#include "coordinator/shadow.h"
 
 /* A permit of a predecessor whose holder has not come back yet. */
 struct ghost {
@@ -64,6 +65,7 @@ struct governor {
 	struct loop_timer permit_expiry;
 	struct ghost *ghosts;
 	bool are_ghosts_back; /* some: ghosts_end_returned() is due */
+	struct shadows shadows;
 
 	uint16_t live_free[SHM_BOARD_LIVE]; /* a stack of free records */
 	uint32_t n_live_free;
@@ -183,5 +185,7 @@ void show_restored_start(struct governor *governor, const char *lane_name,
  * left, before the new one is published.  Returns the number of starts, or
  * -errno where there was none to be believed. */
 int restore_from_board(struct governor *governor, uint64_t now_ns);
+/* Every window counts as full from then on, and a successor must know. */
+void restore_full(struct governor *governor, uint64_t from_ns, uint64_t now_ns);
 
 #endif

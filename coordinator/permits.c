@@ -2,7 +2,7 @@
  * Permits that are out: they expire, their holders die, and some were granted
  * by a predecessor (ghosts).
  */
-#include "coordinator/governor.h"
+#include "coordinator/flow.h"
 
 #include "coordinator/log.h"
 
@@ -116,7 +116,7 @@ void permit_finish(struct request *request, enum policy_outcome outcome,
 	uint64_t now = loop_now_ns();
 
 	permit_end(request);
-	policy_finish(governor->policy, &request->policy, outcome, usage, now);
+	settle_in_policy(request, outcome, usage, now);
 	/* A ghost was counted by its predecessor. */
 	if (!request->is_ghost && !governor->is_leaving)
 		count_end(governor, outcome, now - request->last_start_ns);

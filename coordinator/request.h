@@ -69,6 +69,7 @@ struct request {
 	uint64_t expires_ns;         /* of a permit */
 	struct request *prev, *next; /* of the permits that are out, else of
 					those with a number like it */
+	struct shadow *shadow; /* it was let through: shadow.h; else NULL */
 	struct request_attempt *attempt;
 	struct intake_job *intake; /* while its body is read */
 	const char *last_code;     /* why it backs off; static text */

@@ -189,9 +189,7 @@ static int restore_permits(
 	return n;
 }
 
-/* Every window counts as full from then on, and a successor must know. */
-static void restore_full(
-	struct governor *governor, uint64_t from_ns, uint64_t now_ns)
+void restore_full(struct governor *governor, uint64_t from_ns, uint64_t now_ns)
 {
 	governor->board.board->header.full_until_ns =
 		(from_ns < now_ns ? from_ns : now_ns) + window_ns(governor);

@@ -41,6 +41,7 @@ void show_config(struct governor *governor)
 	store_relaxed(header->max_requests_per_user,
 		config->policy.max_requests_per_user);
 	store_relaxed(header->credentials, stats.has_credentials);
+	store_relaxed(header->shadow, config->shadow);
 	store_relaxed(header->config_generation,
 		load_relaxed(header->config_generation) + 1);
 }
@@ -304,14 +305,24 @@ static void fill_record(struct board_live *live, const struct request *request)
 		put_client(live, request->slot->session);
 }
 
+/* What was let through is in no lane, but its start counts in one. */
+static const char *lane_of(const struct request *request)
+{
+	return request->shadow == NULL
+		       ? policy_lane_name(request->policy.lane)
+		       : policy_lane_name_of(request->governor->policy,
+				 request_model_id(request), loop_now_ns());
+}
+
 /* What a successor needs to know of a permit beside. */
 static void put_permit(struct board_live *live, const struct request *request)
 {
-	uint32_t lane = lane_record(request->governor,
-		policy_lane_name(request->policy.lane), request->last_start_ns);
-
-	board_put(live->lane, lane);
-	board_put(live->reserved, policy_reserved(&request->policy));
+	board_put(live->lane, lane_record(request->governor, lane_of(request),
+				      request->last_start_ns));
+	/* What was let through was never charged: it is, then. */
+	board_put(live->reserved, request->shadow != NULL
+					  ? UINT64_MAX
+					  : policy_reserved(&request->policy));
 }
 
 void show_request(struct request *request, enum board_live_state state)
@@ -379,8 +390,9 @@ void show_request_gone(struct request *request)
 /* Unlimited lanes would wash the others' starts out of the ring. */
 static bool is_recorded(const struct request *request)
 {
-	return policy_counts_starts(
-		request->governor->policy, &request->policy);
+	return request->shadow != NULL ||
+	       policy_counts_starts(
+		       request->governor->policy, &request->policy);
 }
 
 static uint64_t add_start(struct governor *governor, const char *lane_name,
@@ -418,14 +430,15 @@ void show_start(struct request *request, uint64_t now_ns)
 {
 	struct governor *governor = request->governor;
 
-	if (!governor->is_leaving) {
+	/* What was let through has charged nothing. */
+	if (!governor->is_leaving && request->shadow == NULL) {
 		show_tokens(request, now_ns);
 		show_budgets(request, now_ns);
 	}
 	request->start_position = NO_START;
 	if (is_recorded(request) && !governor->is_leaving)
-		request->start_position = add_start(governor,
-			policy_lane_name(request->policy.lane), now_ns, now_ns);
+		request->start_position =
+			add_start(governor, lane_of(request), now_ns, now_ns);
 }
 
 void show_restored_start(struct governor *governor, const char *lane_name,

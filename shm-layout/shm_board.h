@@ -79,7 +79,7 @@ struct board_header {
 	_Atomic uint64_t events;      /* events ever */
 	_Atomic uint64_t live_hidden; /* now: the table is full */
 	_Atomic uint32_t credentials; /* 1: there are some */
-	uint32_t zero2;
+	_Atomic uint32_t shadow;      /* 1: nothing is held back */
 	uint64_t zero3[1];
 };
 static_assert(sizeof(struct board_header) % SHM_LINE == 0, "header is ABI");

@@ -334,3 +334,12 @@ const char *policy_lane_name(const struct policy_lane *lane)
 {
 	return lane->name;
 }
+
+const char *policy_lane_name_of(
+	struct policy *policy, const char *model_id, uint64_t now_ns)
+{
+	const struct policy_lane *lane =
+		lane_get(policy, model_id, policy_clock(policy, now_ns));
+
+	return lane != NULL ? lane->name : policy->fallback->name;
+}

@@ -191,6 +191,7 @@ struct policy_request {
 	uint64_t output_tokens; /* the maximum asked for; 0: not said */
 	uint64_t deadline_ns;   /* always set */
 	bool is_permit;
+	bool is_shadow; /* the owner's own mark */
 
 	/* Readable by the owner. */
 	enum policy_state state;
@@ -510,5 +511,8 @@ struct policy_excess policy_last_excess(const struct policy *policy);
 
 const char *policy_refusal_text(enum policy_refusal refusal);
 const char *policy_lane_name(const struct policy_lane *lane);
+/* The name of the lane that a model id belongs to, made where needed. */
+const char *policy_lane_name_of(
+	struct policy *policy, const char *model_id, uint64_t now_ns);
 
 #endif

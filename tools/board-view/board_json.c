@@ -377,6 +377,7 @@ static void put_rgovd(struct writer *to, const struct board_view *view)
 	put_bool(&rgovd, "draining", load_relaxed(header->draining) != 0);
 	put_bool(&rgovd, "stopped", load_relaxed(header->stopped) != 0);
 	put_bool(&rgovd, "credentials", load_relaxed(header->credentials) != 0);
+	put_bool(&rgovd, "shadow", load_relaxed(header->shadow) != 0);
 	put_text(&rgovd, "preset", header->preset);
 	put_text(&rgovd, "socket", header->socket_path);
 	put_text(&rgovd, "endpoint", header->endpoint);

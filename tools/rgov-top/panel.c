@@ -76,6 +76,8 @@ static void draw_health(struct canvas *canvas, const struct board_view *board)
 	char span[FORMAT_BYTES];
 
 	draw_rgovd(&line, board);
+	if (load_relaxed(header->shadow) != 0)
+		add(&line, STYLE_BAD, "SHADOW");
 	format_span(board->uptime_s, span);
 	add(&line, STYLE_PLAIN, "up %s", span);
 	add(&line, STYLE_PLAIN, "%s", header->engine);

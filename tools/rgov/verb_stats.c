@@ -143,6 +143,9 @@ static void print_rgovd(const struct board_view *view)
 
 static int print_all(const struct board_view *view)
 {
+	if (load_relaxed(view->header.shadow) != 0)
+		(void)puts("SHADOW: nothing is held back; what runs, waits and "
+			   "starts below is what would\n");
 	print_legacy(view);
 	print_host(view);
 	print_lanes(view);
