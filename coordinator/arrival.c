@@ -115,6 +115,33 @@ static void let_through(struct request *request, uint64_t now_ns)
 		start(request, now_ns);
 }
 
+/* Which limit it can never fit, with both figures. */
+static const char *words_of_excess(
+	const struct request *request, char room[SHM_MESSAGE_BYTES])
+{
+	struct policy_excess excess =
+		policy_last_excess(request->governor->policy);
+	bool is_user = excess.limit == POLICY_WAIT_USER_TOKENS ||
+		       excess.limit == POLICY_WAIT_USER_DAY;
+	bool is_host = excess.limit == POLICY_WAIT_HOST_TOKENS ||
+		       excess.limit == POLICY_WAIT_HOST_DAY;
+	bool is_day = excess.limit == POLICY_WAIT_LANE_DAY ||
+		      excess.limit == POLICY_WAIT_HOST_DAY ||
+		      excess.limit == POLICY_WAIT_USER_DAY;
+
+	(void)snprintf(room, SHM_MESSAGE_BYTES,
+		"asks for %llu tokens, tokens_per_%s of %s%.100s is %llu",
+		(unsigned long long)excess.asked, is_day ? "day" : "minute",
+		is_host   ? "this host"
+		: is_user ? "user "
+			  : "model ",
+		is_host   ? ""
+		: is_user ? request_user(request)
+			  : request_model_id(request),
+		(unsigned long long)excess.allowed);
+	return room;
+}
+
 static void enqueue(struct request *request)
 {
 	uint64_t now = loop_now_ns();
@@ -130,14 +157,21 @@ static void enqueue(struct request *request)
 	if (refusal == POLICY_QUEUE_FULL)
 		show_no_place(request, now, retry_after_ns);
 	if (refusal != POLICY_ACCEPTED) {
+		char room[SHM_MESSAGE_BYTES];
+
 		refuse(request, result_of_refusal(refusal),
-			code_of_refusal(refusal), policy_refusal_text(refusal),
+			code_of_refusal(refusal),
+			refusal == POLICY_TOO_LARGE
+				? words_of_excess(request, room)
+				: policy_refusal_text(refusal),
 			retry_after_ns);
 		return;
 	}
 	accept_request(request, now);
-	if (request->kind == SHM_CALL)
+	if (request->kind == SHM_CALL) {
+		remark_default(request);
 		show_request(request, BOARD_LIVE_QUEUED);
+	}
 }
 
 static void refuse_body(
@@ -211,12 +245,16 @@ static void take_in(struct request *request)
 static void restore_permit(struct request *request)
 {
 	struct governor *governor = request->governor;
+	struct request *held = ghost_take(request);
 	uint64_t now = loop_now_ns();
 
-	COUNT(governor, total_requests);
-	COUNT(governor, started_requests);
+	/* One that is overdue was counted to its end. */
+	if (held == NULL || held->stage != REQUEST_OVERDUE) {
+		COUNT(governor, total_requests);
+		COUNT(governor, started_requests);
+	}
 	/* Known from the board, with its start and its time to live. */
-	if (ghost_take(request) != NULL) {
+	if (held != NULL) {
 		request_move(request, REQUEST_OVER);
 		request_free(request);
 		return;
@@ -355,6 +393,7 @@ static bool withdraw(struct request *request)
 		upstream_abort(governor->upstream, &request->attempt->call);
 		return false; /* its done() was called: it is gone */
 	case REQUEST_PERMIT:
+	case REQUEST_OVERDUE:
 	case REQUEST_OVER:
 		break;
 	}
@@ -376,8 +415,9 @@ static void on_orphaned(void *owner, struct door_slot *slot)
 	struct request *request = slot->request;
 
 	request->slot = NULL;
-	if (request->stage == REQUEST_PERMIT && governor->is_leaving) {
-		/* It goes on, on the board. */
+	if (request->stage == REQUEST_OVERDUE ||
+		(request->stage == REQUEST_PERMIT && governor->is_leaving)) {
+		/* It stays as it is charged; it goes on, on the board. */
 		permit_finish(request, POLICY_LOST, NULL);
 	} else if (request->stage == REQUEST_PERMIT) {
 		COUNT(governor, permits_reclaimed);
@@ -395,10 +435,13 @@ static void on_orphaned(void *owner, struct door_slot *slot)
 }
 
 /* What a worker says it used.  No call of any model uses more; without a bound
- * one worker could put a lane into days of debt. */
+ * one worker could put a lane into days of debt.  What cannot be at all is left
+ * to the policy. */
 static int64_t believable_tokens(int64_t tokens)
 {
-	return tokens > SETTLED_TOKENS_MAX ? SETTLED_TOKENS_MAX : tokens;
+	return tokens > SETTLED_TOKENS_MAX && tokens <= INT64_C(1) << 53
+		       ? SETTLED_TOKENS_MAX
+		       : tokens;
 }
 
 static void settle(
@@ -426,6 +469,14 @@ static void settle(
 	case SHM_SETTLED_UNUSED:
 		outcome = POLICY_UNUSED;
 		break;
+	}
+	remark_usage(request, &usage);
+	if (request->stage == REQUEST_OVERDUE) {
+		COUNT(governor, permits_settled_late);
+		board_event(&governor->board, "late",
+			"a permit of %s for %s was settled after it had "
+			"expired",
+			request_user(request), request_model_id(request));
 	}
 	permit_finish(request, outcome,
 		outcome == POLICY_DONE || outcome == POLICY_LOST ? &usage

@@ -327,13 +327,22 @@ static enum policy_outcome outcome_of(
 		       : POLICY_UNUSED;
 }
 
+/* Of what cannot be, nothing is told. */
+static int64_t possible_tokens(int64_t tokens)
+{
+	return tokens < 0 || tokens > INT64_C(1) << 53 ? -1 : tokens;
+}
+
 static void count_tokens(
 	struct governor *governor, const struct upstream_result *result)
 {
-	if (result->usage.input_tokens > 0)
-		COUNT_BY(governor, input_tokens, result->usage.input_tokens);
-	if (result->usage.output_tokens > 0)
-		COUNT_BY(governor, output_tokens, result->usage.output_tokens);
+	int64_t input = possible_tokens(result->usage.input_tokens);
+	int64_t output = possible_tokens(result->usage.output_tokens);
+
+	if (input > 0)
+		COUNT_BY(governor, input_tokens, input);
+	if (output > 0)
+		COUNT_BY(governor, output_tokens, output);
 }
 
 static void deliver(
@@ -345,10 +354,10 @@ static void deliver(
 		.result = result_of(request, result),
 		.http_status = result->http_status,
 		.retry_after_ns = result->retry_after_ns,
-		.input_tokens = usage.input_tokens,
-		.output_tokens = usage.output_tokens,
-		.cache_read_tokens = usage.cache_read_tokens,
-		.cache_write_tokens = usage.cache_write_tokens,
+		.input_tokens = possible_tokens(usage.input_tokens),
+		.output_tokens = possible_tokens(usage.output_tokens),
+		.cache_read_tokens = possible_tokens(usage.cache_read_tokens),
+		.cache_write_tokens = possible_tokens(usage.cache_write_tokens),
 		.code = result->code,
 		.message = result->message,
 		.request_id = result->request_id,
@@ -356,6 +365,7 @@ static void deliver(
 		.body_bytes = result->body_bytes,
 	};
 
+	remark_usage(request, &usage);
 	settle_in_policy(
 		request, outcome_of(request, result), &usage, loop_now_ns());
 	count_tokens(governor, result);

@@ -242,6 +242,8 @@ static enum board_live_state state_of(const struct request *request)
 		return BOARD_LIVE_BACKOFF;
 	if (is_waiting(request))
 		return BOARD_LIVE_QUEUED;
+	if (request->stage == REQUEST_OVERDUE)
+		return BOARD_LIVE_OVERDUE;
 	return request->stage == REQUEST_PERMIT ? BOARD_LIVE_PERMIT
 						: BOARD_LIVE_RUNNING;
 }

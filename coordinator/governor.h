@@ -15,6 +15,7 @@
 
 #include "coordinator/config.h"
 #include "coordinator/explain.h"
+#include "coordinator/remark.h"
 #include "coordinator/request.h"
 #include "coordinator/shadow.h"
 
@@ -48,6 +49,7 @@ struct governor {
 	struct board_writer board;
 	struct explainer *explainer;
 
+	struct remarks said_default, said_usage;
 	uint64_t numbers;      /* of requests */
 	uint64_t queued_bytes; /* bodies of requests not yet ended */
 	bool is_final;         /* going down for good: refuse */
@@ -123,7 +125,8 @@ void governor_recycle(struct governor *governor, struct request *request);
 void permit_begin(struct request *request, uint64_t now_ns);
 /* It is back, or lost; the request is still the caller's. */
 void permit_end(struct request *request);
-/* Ends it in the policy and for its client. */
+/* Ends it in the policy and for its client; also one that is overdue, whose
+ * holder says now what it used, or died (LOST). */
 void permit_finish(struct request *request, enum policy_outcome outcome,
 	const struct policy_usage *usage);
 /* A permit of a predecessor, found on its board: counts until its session is

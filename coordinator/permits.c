@@ -44,7 +44,23 @@ static void list_permit(struct governor *governor, struct request *request)
 	DL_APPEND_ELEM(governor->permits, before, request);
 }
 
-static void expire(struct request *request)
+static void count_end(struct governor *governor, enum policy_outcome outcome,
+	uint64_t held_ns)
+{
+	struct board_counters *counters = &governor->board.board->counters;
+
+	board_add(counters->ended_requests, 1);
+	board_add(counters->execution_time_ns, held_ns);
+	board_sample(&governor->board.board->host.execution, held_ns);
+	if (outcome == POLICY_DONE)
+		board_add(counters->successful_requests, 1);
+	else if (outcome == POLICY_UNUSED)
+		board_add(counters->cancelled_requests, 1);
+	else
+		board_add(counters->failed_requests, 1);
+}
+
+static void expire(struct request *request, uint64_t now_ns)
 {
 	struct governor *governor = request->governor;
 
@@ -55,8 +71,22 @@ static void expire(struct request *request)
 	LOG(LOG_WARN, "permit.expired", "it was never settled",
 		F_S("user", request_user(request)), F_S("app", request->app),
 		F_S("model", request_model_id(request)));
-	/* Settled at its reservation: what it used is not known. */
-	permit_finish(request, POLICY_DONE, NULL);
+	if (request->shadow != NULL) { /* nothing was charged for it */
+		permit_finish(request, POLICY_DONE, NULL);
+		return;
+	}
+	/* Settled at its reservation: what it used is not known.  Its slot
+	 * stays its holder's, who may still say it. */
+	permit_end(request);
+	policy_overrun(governor->policy, &request->policy, now_ns);
+	if (!request->is_ghost)
+		count_end(
+			governor, POLICY_DONE, now_ns - request->last_start_ns);
+	request_move(request, REQUEST_OVERDUE);
+	show_request(request, BOARD_LIVE_OVERDUE);
+	show_host(governor, now_ns);
+	show_soon(governor);
+	governor->is_pump_due = true;
 }
 
 static void on_expiry(struct loop_timer *timer, uint64_t now_ns)
@@ -65,7 +95,7 @@ static void on_expiry(struct loop_timer *timer, uint64_t now_ns)
 
 	while (governor->permits != NULL &&
 		governor->permits->expires_ns <= now_ns)
-		expire(governor->permits);
+		expire(governor->permits, now_ns);
 	set_expiry(governor);
 }
 
@@ -93,20 +123,16 @@ void permit_end(struct request *request)
 /* A ghost's permit expires like any other. */
 static void forget_ghost_of(const struct request *request);
 
-static void count_end(struct governor *governor, enum policy_outcome outcome,
-	uint64_t held_ns)
+static void end_in_time(struct request *request, enum policy_outcome outcome,
+	const struct policy_usage *usage, uint64_t now_ns)
 {
-	struct board_counters *counters = &governor->board.board->counters;
+	struct governor *governor = request->governor;
 
-	board_add(counters->ended_requests, 1);
-	board_add(counters->execution_time_ns, held_ns);
-	board_sample(&governor->board.board->host.execution, held_ns);
-	if (outcome == POLICY_DONE)
-		board_add(counters->successful_requests, 1);
-	else if (outcome == POLICY_UNUSED)
-		board_add(counters->cancelled_requests, 1);
-	else
-		board_add(counters->failed_requests, 1);
+	permit_end(request);
+	settle_in_policy(request, outcome, usage, now_ns);
+	/* A ghost was counted by its predecessor. */
+	if (!request->is_ghost && !governor->is_leaving)
+		count_end(governor, outcome, now_ns - request->last_start_ns);
 }
 
 void permit_finish(struct request *request, enum policy_outcome outcome,
@@ -115,11 +141,11 @@ void permit_finish(struct request *request, enum policy_outcome outcome,
 	struct governor *governor = request->governor;
 	uint64_t now = loop_now_ns();
 
-	permit_end(request);
-	settle_in_policy(request, outcome, usage, now);
-	/* A ghost was counted by its predecessor. */
-	if (!request->is_ghost && !governor->is_leaving)
-		count_end(governor, outcome, now - request->last_start_ns);
+	if (request->stage == REQUEST_OVERDUE)
+		policy_settle_overdue(governor->policy, &request->policy,
+			outcome, usage, now);
+	else
+		end_in_time(request, outcome, usage, now);
 	show_request_gone(request);
 	show_host(governor, now);
 	show_soon(governor);
@@ -158,7 +184,8 @@ static void on_holder_death(struct loop_watch *watch, unsigned int events)
 	struct governor *governor = ghost->governor;
 
 	(void)events;
-	board_add(governor->board.board->counters.permits_reclaimed, 1);
+	if (ghost->request->stage == REQUEST_PERMIT)
+		board_add(governor->board.board->counters.permits_reclaimed, 1);
 	permit_finish(ghost->request, POLICY_LOST, NULL);
 }
 
@@ -209,6 +236,26 @@ static struct request *request_of_record(struct governor *governor,
 	return request_create(governor, &submission);
 }
 
+/* Its time is over, maybe while nobody looked. */
+static bool is_overdue(const struct board_live *record, uint64_t now_ns)
+{
+	return record->state == BOARD_LIVE_OVERDUE ||
+	       record->expires_ns <= now_ns;
+}
+
+static int restore_held(struct request *request,
+	const struct board_live *record, int64_t reserved, uint64_t now_ns)
+{
+	struct policy *policy = request->governor->policy;
+
+	if (is_overdue(record, now_ns))
+		return policy_restore_overdue(policy, &request->policy,
+			reserved < 0 ? 0 : (uint64_t)reserved,
+			record->started_ns, now_ns);
+	return policy_restore_held(
+		policy, &request->policy, reserved, record->started_ns, now_ns);
+}
+
 void ghost_add(struct governor *governor, const struct board_live *record,
 	const char *model_id, int64_t reserved, uint64_t now_ns)
 {
@@ -216,8 +263,7 @@ void ghost_add(struct governor *governor, const struct board_live *record,
 	struct request *request = request_of_record(governor, record, model_id);
 
 	if (ghost == NULL || request == NULL ||
-		policy_restore_held(governor->policy, &request->policy,
-			reserved, record->started_ns, now_ns) < 0) {
+		restore_held(request, record, reserved, now_ns) < 0) {
 		LOG(LOG_ERROR, "permit.lost", "no memory to restore a permit",
 			F_S("user", record->user));
 		if (request != NULL)
@@ -239,8 +285,17 @@ void ghost_add(struct governor *governor, const struct board_live *record,
 	request->is_started = request->is_ghost = true;
 	/* Not longer than its predecessor allowed. */
 	request->expires_ns = record->expires_ns;
-	request_move(request, REQUEST_PERMIT);
-	permit_begin(request, now_ns);
+	if (is_overdue(record, now_ns)) {
+		if (record->state == BOARD_LIVE_PERMIT)
+			board_add(
+				governor->board.board->counters.permits_expired,
+				1);
+		request_move(request, REQUEST_OVERDUE);
+		show_request(request, BOARD_LIVE_OVERDUE);
+	} else {
+		request_move(request, REQUEST_PERMIT);
+		permit_begin(request, now_ns);
+	}
 	show_ghost(request, record);
 	if (!watch_holder(ghost, record))
 		permit_finish(request, POLICY_LOST, NULL);

@@ -20,14 +20,17 @@ struct governor;
  *                | ^                     |
  *                | +------ a retry ------+
  *                +--> PERMIT --> OVER
+ *                       `--> OVERDUE --> OVER
  */
 #define REQUEST_STAGES(X)                                                      \
-	X(INTAKE, "its body is read", TO(QUEUED) | TO(PERMIT) | TO(OVER))      \
+	X(INTAKE, "its body is read",                                          \
+		TO(QUEUED) | TO(PERMIT) | TO(OVERDUE) | TO(OVER))              \
 	X(QUEUED, "in the policy's queue, or backing off",                     \
 		TO(LOADING) | TO(PERMIT) | TO(OVER))                           \
 	X(LOADING, "its body is read again", TO(CALLING) | TO(OVER))           \
 	X(CALLING, "sent upstream", TO(QUEUED) | TO(OVER))                     \
-	X(PERMIT, "a worker holds the permit", TO(OVER))                       \
+	X(PERMIT, "a worker holds the permit", TO(OVERDUE) | TO(OVER))         \
+	X(OVERDUE, "its time is over; its holder may settle it", TO(OVER))     \
 	X(OVER, "answered, or nobody waits for it", 0)
 
 enum request_stage {

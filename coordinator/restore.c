@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define DAY_NS (86400 * UINT64_C(1000000000))
+
 /* A lane's model id as its record says; the default lane for the shared one. */
 static const char *lane_name(const struct board *board, uint32_t index)
 {
@@ -165,6 +167,14 @@ static void restore_permit(struct governor *governor, const struct board *old,
 		is_charged ? (int64_t)record->reserved : -1, now_ns);
 }
 
+/* A permit whose time is over may still be settled, for a day. */
+static bool is_held(const struct board_live *record, uint64_t now_ns)
+{
+	return (record->state == BOARD_LIVE_PERMIT ||
+		       record->state == BOARD_LIVE_OVERDUE) &&
+	       record->expires_ns + DAY_NS > now_ns;
+}
+
 static int restore_permits(
 	struct governor *governor, const struct board *old, uint64_t now_ns)
 {
@@ -177,8 +187,7 @@ static int restore_permits(
 		 * granted, or was already over. */
 		if (!board_read_record(
 			    &old->live[i], sizeof(record), &record) ||
-			record.state != BOARD_LIVE_PERMIT ||
-			record.expires_ns <= now_ns)
+			!is_held(&record, now_ns))
 			continue;
 		close_texts(&record);
 		if (record.user[0] == '\0' || record.model[0] == '\0')

@@ -250,17 +250,21 @@ static void set_hidden(struct request *request, bool is_hidden)
 	request->is_hidden = is_hidden;
 }
 
-/* Permits always find a record (the configuration bounds them); queued calls
- * leave a quarter of the table to what runs. */
+/* Permits always find a record (the configuration bounds them); queued calls,
+ * and permits that are overdue, leave a quarter of the table to what runs. */
 static bool take_record(struct request *request, enum board_live_state state)
 {
 	struct governor *governor = request->governor;
+	bool is_short = governor->n_live_free < SHM_BOARD_LIVE / 4;
 
+	if (state == BOARD_LIVE_OVERDUE && is_short) {
+		show_request_gone(request);
+		return false;
+	}
 	if (request->live != REQUEST_NO_LIVE)
 		return true;
 	if (governor->n_live_free == 0 ||
-		(state == BOARD_LIVE_QUEUED &&
-			governor->n_live_free < SHM_BOARD_LIVE / 4)) {
+		(state == BOARD_LIVE_QUEUED && is_short)) {
 		set_hidden(request, true);
 		return false;
 	}
@@ -343,6 +347,8 @@ void show_request(struct request *request, enum board_live_state state)
 	board_put(live->expires_ns, request->expires_ns);
 	if (state == BOARD_LIVE_PERMIT)
 		put_permit(live, request);
+	else if (state == BOARD_LIVE_OVERDUE)
+		board_put(live->reserved, policy_reserved(&request->policy));
 	board_end(&live->sequence);
 }
 

@@ -149,12 +149,6 @@ static void submit(struct door_session *session, struct door_slot *slot,
 		});
 }
 
-/* More than any call can use is no count; sums of them could wrap. */
-static int64_t tokens_or_unknown(int64_t tokens)
-{
-	return tokens < 0 || tokens > UINT32_MAX ? -1 : tokens;
-}
-
 /* What the client says of the permit of our generation, if it says it. */
 static struct door_settlement copy_settlement(const struct door_slot *slot)
 {
@@ -169,9 +163,8 @@ static struct door_settlement copy_settlement(const struct door_slot *slot)
 			.output_tokens = -1};
 	return (struct door_settlement){.is_known = true,
 		.how = how,
-		.input_tokens = tokens_or_unknown(from->settled_input_tokens),
-		.output_tokens =
-			tokens_or_unknown(from->settled_output_tokens)};
+		.input_tokens = from->settled_input_tokens,
+		.output_tokens = from->settled_output_tokens};
 }
 
 static void settle(struct door_slot *slot)

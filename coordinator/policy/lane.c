@@ -325,6 +325,13 @@ uint64_t lane_used(struct policy_lane *lane,
 	return at_most(input + cache_write + output);
 }
 
+uint32_t policy_default_output(const struct policy_request *request)
+{
+	const struct policy_model *model = request->lane->model;
+
+	return model ? model->default_max_tokens : 0;
+}
+
 uint64_t policy_reserved(const struct policy_request *request)
 {
 	return request->p.reserved_tokens;

@@ -502,6 +502,10 @@ bool policy_counts_tokens(const struct policy_request *request);
 /* Has its user a budget?  While not NEW. */
 bool policy_counts_budget(const struct policy_request *request);
 
+/* What a request that names no maximum of output is taken to ask for; 0: its
+ * lane has no block.  While not NEW. */
+uint32_t policy_default_output(const struct policy_request *request);
+
 /* The limit that the last request of POLICY_TOO_LARGE cannot fit. */
 struct policy_excess {
 	enum policy_reason limit; /* _TOKENS or _DAY, of lane, host or user */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
@@ -309,6 +310,24 @@ static void judge_error(const struct bedrock_head *head,
 
 /* ---- usage ---- */
 
+/* A number that is no count, as near as an int64_t comes: whoever charges for
+ * it should know. */
+static int64_t read_no_count(struct json_text value, int64_t otherwise)
+{
+	char text[32] = "", *end;
+	double number;
+
+	if (value.bytes == 0 || value.bytes >= sizeof(text))
+		return otherwise;
+	memcpy(text, value.text, value.bytes);
+	number = strtod(text, &end);
+	if (end != text + value.bytes || !(number < 0 || number > 0x1p53))
+		return otherwise;
+	if (number < -0x1p62 || number > 0x1p62)
+		return number < 0 ? INT64_MIN : INT64_MAX;
+	return (int64_t)number == -1 ? -2 : (int64_t)number;
+}
+
 static int64_t pick_count(const struct bedrock_count *from_head,
 	const struct json_member *members, size_t count)
 {
@@ -317,7 +336,9 @@ static int64_t pick_count(const struct bedrock_count *from_head,
 	for (size_t i = 0; i < count; i++) {
 		int64_t n = json_read_count(members[i].value);
 
-		if (n >= 0)
+		if (n < 0 || n == JSON_COUNT_MAX)
+			n = read_no_count(members[i].value, n);
+		if (n != -1)
 			return n;
 	}
 	return -1;

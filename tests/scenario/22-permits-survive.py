@@ -180,6 +180,103 @@ def a_settlement_reaches_the_successor():
                    what="12000 tokens used", timeout=5)
 
 
+def of_lane(rgovd, name):
+    lanes = rgovd.stats()["lanes"]
+    return next(l[name] for l in lanes if l["name"] == "vendor.model-v1")
+
+
+def tokens_near(rgovd, expected, what):
+    """What comes back in a few seconds of 900 is little."""
+    wait_until(lambda: abs(of_lane(rgovd, "tokens_available") - expected)
+               < 3000, what=f"about {expected} tokens: {what}", timeout=8)
+
+
+SHORT = ('permit_ttl = "1s"\n'
+         'model "*" {\ntokens_per_minute = 100000\n}\n')
+
+
+@checks.cases(("at-once", 0), ("after-a-restart", 1), ("after-two", 2))
+def a_late_settlement_corrects(_name, restarts):
+    """Its time is over: it holds no place any more and costs its reservation.
+    Its living holder settles it all the same, also under a successor: then it
+    costs what was used, once; the slot is the holder's until then."""
+    with Rgovd(limits(100, 1, 1, minute=900) + SHORT) as rgovd, \
+            Worker(rgovd) as worker:
+        held = worker.permit(tokens=40000).expect("Permit")
+        wait_until(lambda: counter(rgovd, "permits_expired") == 1,
+                   what="the end of its time", timeout=8)
+        equal(active(rgovd), 0, "active_requests")
+        tokens_near(rgovd, 60000, "as it was reserved")
+        for _ in range(restarts):
+            rgovd.kill9()
+            rgovd.start()
+            equal(active(rgovd), 0, "active_requests after a restart")
+            tokens_near(rgovd, 60000, "after a restart")
+        other = worker.permit(tokens=1000, timeout=20).expect("Permit")
+        equal(active(rgovd), 1, "active_requests with the other")
+        worker.settle(other["permit"], outcome="unused")
+        worker.settle(held["permit"], input_tokens=10000, output_tokens=2000)
+        tokens_near(rgovd, 88000, "12000 used")
+        equal(counter(rgovd, "permits_settled_late"), 1, "permits_settled_late")
+        wait_until(rgovd.is_idle, what="an idle rgovd")
+
+
+@checks.test
+def a_holder_that_dies_overdue_changes_nothing():
+    """Nobody is left to say what it used: it stays as it was reserved."""
+    with Rgovd(limits(100, 1, 1, minute=900) + SHORT) as rgovd, \
+            Worker(rgovd) as worker:
+        worker.permit(tokens=40000).expect("Permit")
+        wait_until(lambda: counter(rgovd, "permits_expired") == 1,
+                   what="the end of its time", timeout=8)
+        rgovd.restart()
+        worker.kill9()
+        wait_until(rgovd.is_idle, what="an idle rgovd")
+        tokens_near(rgovd, 60000, "as it was reserved")
+        wait_until(lambda: not rgovd.stats()["live"], what="no live request")
+        equal(counter(rgovd, "permits_settled_late"), 0, "permits_settled_late")
+        equal(counter(rgovd, "permits_reclaimed"), 0, "permits_reclaimed")
+
+
+@checks.test
+def a_late_throttle_closes_the_gate():
+    """The worker says it late: everybody waits all the same."""
+    with Rgovd(limits(100, 2, 2, minute=900) + SHORT
+               + 'throttle_backoff = "60s"\nbackoff_cap = "60s"\n') as rgovd, \
+            Worker(rgovd) as worker:
+        held = worker.permit(tokens=40000).expect("Permit")
+        wait_until(lambda: counter(rgovd, "permits_expired") == 1,
+                   what="the end of its time", timeout=8)
+        worker.settle(held["permit"], outcome="throttled")
+        wait_until(lambda: of_lane(rgovd, "throttled") == 1, what="the throttle")
+        check(not of_lane(rgovd, "gate_open"), "the gate is closed")
+        tokens_near(rgovd, 100000, "a throttle costs none")
+
+
+@checks.test
+def absurd_usage_counts_as_reserved():
+    """Below nothing, above 2^53: as reserved, counted, and said once."""
+    with Rgovd(limits(100, 1, 1, minute=900)
+               + SHORT.replace("1s", "60s")) as rgovd, \
+            Worker(rgovd) as worker:
+        for used in (-5, 2 ** 60):
+            held = worker.permit(tokens=10000).expect("Permit")
+            worker.settle(held["permit"], input_tokens=used,
+                          output_tokens=used)
+        tokens_near(rgovd, 80000, "twice the reservation")
+        wait_until(lambda: of_lane(rgovd, "absurd_usage") == 2,
+                   what="both counted")
+        equal(rgovd.process.text().count("event=usage.absurd"), 1, "log lines")
+
+
+@checks.test
+def what_can_never_fit_is_told_with_figures():
+    with Rgovd(limits(100, 1, 1) + SHORT) as rgovd, Worker(rgovd) as worker:
+        told = worker.permit(tokens=120000).expect("TooLarge")
+        check("asks for 120000 tokens, tokens_per_minute of model "
+              "vendor.model-v1 is 100000" in str(told), f"words: {told}")
+
+
 def start_with_board(rgovd, change):
     """Starts rgovd, fills its board, stops it, changes the board's file, and
     returns how long the first request of the next one waits."""

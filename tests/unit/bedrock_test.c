@@ -568,7 +568,16 @@ static void reads_usage(void)
 	CU_ASSERT(usage_is(1, 2, -1, -1));
 	judge_status(200, "X: y", "{\"usage\":[],\"inputTokens\":5}");
 	CU_ASSERT(usage_is(-1, -1, -1, -1));
-	judge_status(200, "X: y", "{\"usage\":{\"inputTokens\":-5}}");
+	/* What cannot be is told as near as it comes; no number says nothing.
+	 */
+	judge_status(200, "X: y",
+		"{\"usage\":{\"inputTokens\":-5,\"outputTokens\":1e300}}");
+	CU_ASSERT(usage_is(-5, INT64_MAX, -1, -1));
+	judge_status(200, "X: y",
+		"{\"usage\":{\"inputTokens\":-0.5,\"outputTokens\":1e13}}");
+	CU_ASSERT(usage_is(0, INT64_C(1000000000000), -1, -1));
+	judge_status(200, "X: y",
+		"{\"usage\":{\"inputTokens\":null,\"outputTokens\":\"-7\"}}");
 	CU_ASSERT(usage_is(-1, -1, -1, -1));
 }
 

@@ -325,10 +325,10 @@ static void the_longest_texts_pass(void)
 	close_scene(&scene);
 }
 
-static void absurd_settlements_are_unknown(void)
+static void absurd_settlements_arrive(void)
 {
-	/* Token counts that no call can have, or an unknown way to end, say
-	 * nothing; they must not put the lane into debt. */
+	/* An unknown way to end says nothing.  Token counts that no call can
+	 * have are handed on as they are: who charges for them judges them. */
 	static const struct {
 		uint32_t how;
 		int64_t input, output;
@@ -337,8 +337,10 @@ static void absurd_settlements_are_unknown(void)
 	} cases[] = {
 		{SHM_SETTLED_OK, 5, 6, true, 5, 6},
 		{SHM_SETTLED_FAILED, -1, 0, true, -1, 0},
-		{SHM_SETTLED_OK, INT64_MAX, INT64_MIN, true, -1, -1},
-		{SHM_SETTLED_OK, INT64_C(1) << 32, 1, true, -1, 1},
+		{SHM_SETTLED_OK, INT64_MAX, INT64_MIN, true, INT64_MAX,
+			INT64_MIN},
+		{SHM_SETTLED_OK, INT64_C(1) << 32, 1, true, INT64_C(1) << 32,
+			1},
 		{4, 5, 6, false, -1, -1},
 		{UINT32_MAX, 5, 6, false, -1, -1},
 	};
@@ -920,7 +922,7 @@ SUITE("door_hostile", T(a_slot_out_of_range), T(a_tail_too_far),
 	T(one_entry_more_than_the_ring), T(a_word_that_may_not_follow),
 	T(a_second_submit_while_the_body_is_read),
 	T(wrong_descriptors_are_invalid), T(the_longest_texts_pass),
-	T(absurd_settlements_are_unknown), T(wrong_hellos_are_refused),
+	T(absurd_settlements_arrive), T(wrong_hellos_are_refused),
 	T(any_number_of_slots_is_cut), T(odd_messages_of_a_served_client),
 	T(descriptors_sent_along_are_closed),
 	T(descriptors_that_did_fit_are_told_of),
