@@ -2,7 +2,7 @@
 
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 300, 48, 34, 58
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 840, 300, 48, 34, 58
 COLOURS = ("#b8b8b8", "#e0a45c", "#cf7a5b", "#a55a7f", "#7a8f5a", "#5a9a9f",
            "#1f5fa8")
 
@@ -10,7 +10,7 @@ COLOURS = ("#b8b8b8", "#e0a45c", "#cf7a5b", "#a55a7f", "#7a8f5a", "#5a9a9f",
 def _nice(most):
     """A round number not below most."""
     step = 10.0 ** len(str(int(most)))
-    for part in (0.1, 0.2, 0.25, 0.5, 1):
+    for part in (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1):
         if step * part >= most:
             return step * part
     return step
@@ -81,7 +81,8 @@ def lines(title, series):
     for i in range(6):
         x, _ = place(end * i / 5, 0).split()
         out.append(f'<text x="{x}" y="{TOP + high + 16}" '
-                   f'text-anchor="middle">{end * i / 5:.0f} s</text>')
+                   f'text-anchor="{"end" if i == 5 else "middle"}">'
+                   f'{end * i / 5:.0f} s</text>')
     for s, row in enumerate(series.values()):
         path = "L".join(place(x, y) for x, y in row)
         out.append(f'<path d="M{path}" fill="none" stroke-width="1.5" '
