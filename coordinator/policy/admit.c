@@ -55,6 +55,25 @@ static enum policy_reason gate_reason(const struct gate *gate)
 	return gate->is_day ? POLICY_WAIT_DAY_CLOSED : POLICY_WAIT_GATE;
 }
 
+/* The configured limit and the adapted one. */
+static uint64_t starts_wait(struct policy_lane *lane, uint64_t now_ns)
+{
+	uint64_t wait_ns = window_wait(&lane->window, now_ns);
+
+	return wait_ns != 0
+		       ? wait_ns
+		       : adapt_wait_starts(&lane->adapt, &lane->window, now_ns);
+}
+
+static uint64_t spend_wait(
+	struct policy_lane *lane, uint64_t amount, uint64_t now_ns)
+{
+	uint64_t wait_ns = tokens_wait(&lane->tokens, amount, now_ns);
+
+	return wait_ns != 0 ? wait_ns
+			    : adapt_wait_tokens(&lane->adapt, amount, now_ns);
+}
+
 /* What holds this request, the lane's first, and when that may end: 0 where
  * nothing does. */
 static enum policy_reason lane_hold(struct policy *policy,
@@ -63,6 +82,7 @@ static enum policy_reason lane_hold(struct policy *policy,
 {
 	const struct policy_config *config = &policy->settings->config;
 
+	lane_look(lane, now_ns);
 	*ret_wait_ns =
 		gate_wait(&lane->gate, config->probe_ok_after_ns, now_ns);
 	if (*ret_wait_ns != 0)
@@ -70,14 +90,14 @@ static enum policy_reason lane_hold(struct policy *policy,
 	*ret_wait_ns = UINT64_MAX;
 	if (is_at(lane->running, lane->max_concurrent))
 		return POLICY_WAIT_LANE_CONCURRENCY;
-	*ret_wait_ns = window_wait(&lane->window, now_ns);
+	*ret_wait_ns = starts_wait(lane, now_ns);
 	if (*ret_wait_ns != 0)
 		return POLICY_WAIT_LANE_REQUESTS;
 	*ret_wait_ns = UINT64_MAX;
 	if (is_batch_at_share(policy, lane, request))
 		return POLICY_WAIT_BATCH_SHARE;
-	*ret_wait_ns = tokens_wait(
-		&lane->tokens, lane_reservation(lane, request), now_ns);
+	*ret_wait_ns =
+		spend_wait(lane, lane_reservation(lane, request), now_ns);
 	if (*ret_wait_ns == 0)
 		return POLICY_WAIT_TURN;
 	return tokens_wait_for_day(&lane->tokens, *ret_wait_ns)

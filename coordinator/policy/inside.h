@@ -20,6 +20,8 @@ enum {
 	POLICY_STARTED = 1 << 0,  /* its place in the windows is stamped */
 	POLICY_COUNTED = 1 << 1,  /* its throttle is known already */
 	POLICY_BUDGETED = 1 << 2, /* its user's budget was charged */
+	POLICY_FAILED = 1 << 3,   /* policy_retry() was told so */
+	POLICY_MEASURED = 1 << 4, /* p.used_* say what was used before it */
 };
 
 struct policy {
@@ -119,8 +121,16 @@ void place_wake_due(struct policy *policy, uint64_t now_ns);
 
 /* --------------------------------------------------- retry.c: shared parts */
 
-/* The lane's gate hears of a throttle; how long the request has to wait. */
-uint64_t retry_throttled(struct policy *policy, struct policy_request *request,
+/* What a failed attempt means for its request. */
+struct retry_failure {
+	uint64_t delay_ns; /* its backoff */
+	uint32_t cost;     /* what another attempt costs the lane's budget */
+	bool counts;       /* against max_attempts */
+};
+
+/* The lane and its gate take notice of a failed attempt. */
+struct retry_failure retry_failed(struct policy *policy,
+	struct policy_request *request, enum policy_failure kind,
 	uint64_t hint_ns, uint64_t now_ns);
 /* A success: what the budget gets back. */
 void retry_refund(const struct policy_request *request);

@@ -70,10 +70,24 @@ void lane_configure(struct policy_lane *lane, const struct policy_model *model,
 		limits->tokens_per_day, config->minute_ns, now_ns);
 	tokens_set_days(&lane->tokens, config->day_offset_ns, now_ns);
 	tokens_join_day(&lane->tokens, &lane->policy->tokens);
+	adapt_set(&lane->adapt,
+		config->adaptive ? limits->requests_per_minute : 0,
+		config->adaptive ? limits->tokens_per_minute : 0,
+		config->minute_ns, config->minute_ns + config->guard_ns);
 	lane->max_concurrent = limits->max_concurrent;
 	lane->batch_limit =
 		settings_batch_limit(settings, limits->max_concurrent);
 	set_retry_budget(lane, config->retry_budget);
+}
+
+void lane_look(struct policy_lane *lane, uint64_t now_ns)
+{
+	uint64_t ok_after_ns = lane->policy->settings->config.probe_ok_after_ns;
+	const struct policy_request *probe = lane->gate.probe;
+
+	gate_look(&lane->gate, ok_after_ns, now_ns);
+	if (probe != NULL && lane->gate.probe == NULL)
+		adapt_accepted(lane, probe, probe->p.started_ns + ok_after_ns);
 }
 
 static struct policy_lane *find(
@@ -95,6 +109,7 @@ static bool is_spent(const struct policy_lane *lane, uint64_t now_ns)
 
 	return lane->running == 0 && lane->queued == 0 &&
 	       lane->backing_off == 0 && !lane->gate.is_closed &&
+	       adapt_part(&lane->adapt, now_ns) >= 1 &&
 	       window_count(&lane->window, now_ns) == 0 &&
 	       tokens_available(tokens, now_ns) >= (int64_t)tokens->limit &&
 	       (tokens->day_limit == 0 ||

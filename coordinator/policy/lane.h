@@ -6,6 +6,7 @@
 #ifndef COORDINATOR_POLICY_LANE_H
 #define COORDINATOR_POLICY_LANE_H
 
+#include "coordinator/policy/adapt.h"
 #include "coordinator/policy/gate.h"
 #include "coordinator/policy/learn.h"
 #include "coordinator/policy/order.h"
@@ -27,6 +28,8 @@ struct policy_lane {
 	struct window window;
 	struct tokens tokens;
 	struct gate gate;
+	struct adapt adapt;
+	uint32_t failed; /* transient failures heard, without an answer since */
 	struct learn learned;
 	struct why_clock why;
 	uint32_t max_concurrent, batch_limit; /* 0: none */
@@ -58,6 +61,10 @@ static inline uint64_t lane_pace_ns(const struct policy_lane *lane)
 {
 	return 2 * lane->window.span_ns;
 }
+
+/* Time alone may open its gate: to be called before anything is asked of the
+ * gate or told to it. */
+void lane_look(struct policy_lane *lane, uint64_t now_ns);
 
 /* What the request reserves in its lane. */
 uint64_t lane_reservation(

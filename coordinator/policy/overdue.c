@@ -51,7 +51,8 @@ static uint64_t settle(struct policy *policy, struct policy_request *request,
 		*ret_cost = used > 0 ? used : 1;
 		break;
 	case POLICY_THROTTLED:
-		(void)retry_throttled(policy, request, 0, policy->now_ns);
+		(void)retry_failed(policy, request, POLICY_FAIL_THROTTLE, 0,
+			policy->now_ns);
 		used = 0;
 		*ret_cost = 1;
 		break;

@@ -16,8 +16,10 @@ int place_reserve_start(
 	struct policy *policy, const struct policy_request *request)
 {
 	struct budget *budget = request->user_entry->budget;
-	int rc = window_reserve(&policy->window);
+	int rc = place_reserve(policy); /* it may come back */
 
+	if (rc == 0)
+		rc = window_reserve(&policy->window);
 	if (rc == 0)
 		rc = window_reserve(&request->lane->window);
 	if (rc == 0 && budget != NULL)
@@ -149,6 +151,8 @@ void place_run(
 	window_hold(&lane->window);
 	tokens_reserve(&lane->tokens, tokens, now_ns);
 	tokens_reserve(&policy->tokens, tokens, now_ns);
+	meter_add(&lane->adapt.meter, tokens, now_ns);
+	adapt_admitted(lane, tokens, now_ns);
 	request->p.day = lane->tokens.day;
 	request->p.flags = 0;
 	request->p.started_ns = 0;
@@ -196,6 +200,7 @@ void place_hold(struct policy *policy, struct policy_request *request,
 	hold_tokens(&policy->tokens, policy->is_restored, tokens, now_ns);
 	request->p.day =
 		reserved < 0 ? bucket->day : tokens_day_at(bucket, started_ns);
+	meter_add(&request->lane->adapt.meter, tokens, now_ns);
 	request->p.flags = POLICY_STARTED;
 	hold_budget(request, tokens, started_ns, now_ns);
 	request->p.started_ns = now_ns;
@@ -245,6 +250,8 @@ void place_stop(struct policy *policy, struct policy_request *request,
 
 	assert(request->state == POLICY_RUNNING);
 	stop_charges(policy, request, used, now_ns);
+	meter_settle(&lane->adapt.meter, request->admitted_ns,
+		request->p.reserved_tokens, used, now_ns);
 	request->p.reserved_tokens = 0;
 	policy->running--;
 	lane->running--;

@@ -271,12 +271,24 @@ void policy_started(
 	now_ns = policy_clock(policy, now_ns);
 	request->p.flags |= POLICY_STARTED;
 	request->p.started_ns = now_ns;
+	adapt_started(request->lane, request, now_ns);
 	window_start(&policy->window, now_ns);
 	window_start(&request->lane->window, now_ns);
 	if ((request->p.flags & POLICY_BUDGETED) == 0)
 		return;
 	window_start(&request->user_entry->budget->window, now_ns);
 	order_user_changed(request->user_entry);
+}
+
+/* Answered, and not with an error that a retry might have mended. */
+static void succeeded(struct policy_lane *lane,
+	const struct policy_request *request, uint64_t now_ns)
+{
+	retry_refund(request);
+	if (!gate_hears(&lane->gate, request))
+		return;
+	lane->failed = 0;
+	adapt_accepted(lane, request, now_ns);
 }
 
 void policy_finish(struct policy *policy, struct policy_request *request,
@@ -288,8 +300,7 @@ void policy_finish(struct policy *policy, struct policy_request *request,
 
 	assert(request->state == POLICY_RUNNING);
 	now_ns = policy_clock(policy, now_ns);
-	gate_look(&lane->gate, policy->settings->config.probe_ok_after_ns,
-		now_ns);
+	lane_look(lane, now_ns);
 	switch (outcome) {
 	case POLICY_DONE:
 		used = lane_used(lane, request, usage);
@@ -297,11 +308,13 @@ void policy_finish(struct policy *policy, struct policy_request *request,
 		lane_learn(lane, request, usage);
 		lane->done++;
 		request->user_entry->done++;
-		retry_refund(request);
+		if (!(request->p.flags & POLICY_FAILED))
+			succeeded(lane, request, now_ns);
 		break;
 	case POLICY_THROTTLED:
 		if (!(request->p.flags & POLICY_COUNTED))
-			(void)retry_throttled(policy, request, 0, now_ns);
+			(void)retry_failed(policy, request,
+				POLICY_FAIL_THROTTLE, 0, now_ns);
 		cost = 1;
 		break;
 	case POLICY_LOST:
@@ -312,7 +325,8 @@ void policy_finish(struct policy *policy, struct policy_request *request,
 	case POLICY_UNUSED:
 		break;
 	}
-	gate_passed(&lane->gate, request, outcome == POLICY_DONE);
+	gate_passed(&lane->gate, request,
+		outcome == POLICY_DONE && !(request->p.flags & POLICY_FAILED));
 	place_stop(policy, request, used, cost, now_ns);
 	place_forget(policy, request);
 }
@@ -325,8 +339,7 @@ void policy_remove(struct policy *policy, struct policy_request *request)
 void policy_close_lane(
 	struct policy *policy, struct policy_lane *lane, uint64_t until_ns)
 {
-	gate_look(&lane->gate, policy->settings->config.probe_ok_after_ns,
-		policy->now_ns);
+	lane_look(lane, policy->now_ns);
 	gate_close(&lane->gate, until_ns);
 	lane->gate.is_day = true;
 }

@@ -209,11 +209,14 @@ struct policy_request {
 		uint64_t reserved_tokens; /* while RUNNING */
 		uint64_t charged; /* in the fairness account, while RUNNING */
 		uint64_t started_ns;
-		uint64_t epoch; /* of the lane's gate at admission */
-		uint64_t day;   /* of the reservation */
+		uint64_t epoch;       /* of the lane's gate at admission */
+		uint64_t used_tokens; /* in the minute before its start */
+		uint64_t day;         /* of the reservation */
 		/* In the timelines and the heap. */
 		uint32_t deadline_place, age_place, due_place;
+		uint32_t used_starts;
 		uint32_t retry_cost; /* the last one paid */
+		uint32_t failures;   /* that count, in this lane */
 		uint32_t flags;
 		enum policy_class rank; /* after ageing */
 		uint32_t ticket;        /* grows along its queue */
@@ -442,6 +445,11 @@ struct policy_lane_view {
 	uint64_t absurd_usage; /* answers and permits that said what cannot be
 				*/
 	uint32_t retry_budget_left;
+	/* What the provider lets through, as far as it is known, over the
+	 * limits: 1 all of it; and the two limits so. */
+	double rate;
+	uint32_t starts_allowed;
+	uint64_t tokens_allowed;
 	bool gate_open;
 	uint64_t gate_opens_ns; /* when the probe may go; 0: open */
 	uint64_t gate_closings, gate_probes; /* totals */

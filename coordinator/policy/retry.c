@@ -44,31 +44,66 @@ static uint64_t later(uint64_t a_ns, uint64_t b_ns)
 	return a_ns > UINT64_MAX - b_ns ? UINT64_MAX : a_ns + b_ns;
 }
 
-uint64_t retry_throttled(struct policy *policy, struct policy_request *request,
+/* How many transient failures in a row are an outage: before a request that is
+ * alone in its lane has used up its attempts. */
+static uint32_t outage_after(const struct policy *policy)
+{
+	return policy->settings->config.max_attempts == 2 ? 2 : 3;
+}
+
+/* It is heard: does it close the gate? */
+static bool is_closing(const struct policy *policy, struct policy_lane *lane,
+	const struct policy_request *request, enum policy_failure kind)
+{
+	if (kind == POLICY_FAIL_THROTTLE) {
+		lane->failed = 0;
+		return true;
+	}
+	return ++lane->failed >= outage_after(policy) ||
+	       lane->gate.probe == request;
+}
+
+/* What another attempt costs.  With a closed gate there is one attempt at a
+ * time in the lane, later each time: no storm to pay against. */
+static uint32_t cost_of(enum policy_failure kind, bool is_probe, bool counts)
+{
+	if (kind == POLICY_FAIL_THROTTLE)
+		return is_probe ? 0 : THROTTLE_COST;
+	return counts ? TRANSIENT_COST : 0;
+}
+
+struct retry_failure retry_failed(struct policy *policy,
+	struct policy_request *request, enum policy_failure kind,
 	uint64_t hint_ns, uint64_t now_ns)
 {
-	struct gate *gate = &request->lane->gate;
+	struct policy_lane *lane = request->lane;
+	struct gate *gate = &lane->gate;
 	bool is_heard = gate_hears(gate, request);
+	bool is_probe = gate->probe == request, was_closed = gate->is_closed;
+	bool closes = is_heard && is_closing(policy, lane, request, kind);
+	struct retry_failure failure;
 	uint32_t n = request->attempts;
-	uint64_t delay_ns;
 
 	/* Probes are fresh requests: the row of failures is the lane's. */
-	if (is_heard && n <= gate->failures)
+	if (closes && n <= gate->failures)
 		n = gate->failures + 1;
-	delay_ns = delay_after(policy, POLICY_FAIL_THROTTLE, n, hint_ns);
-	if (is_heard)
-		gate_close(gate, later(now_ns, delay_ns));
-	request->p.flags |= POLICY_COUNTED;
-	request->lane->throttled++;
-	return delay_ns;
+	failure.delay_ns = delay_after(policy, kind, n, hint_ns);
+	failure.counts = kind != POLICY_FAIL_THROTTLE && !closes && !was_closed;
+	failure.cost = cost_of(kind, is_probe, failure.counts);
+	if (kind == POLICY_FAIL_THROTTLE) {
+		request->p.flags |= POLICY_COUNTED;
+		lane->throttled++;
+		adapt_refused(lane, request, is_heard, now_ns);
+	}
+	if (closes)
+		gate_close(gate, later(now_ns, failure.delay_ns));
+	return failure;
 }
 
 /* False: the budget is spent. */
-static bool pay(struct policy_request *request, enum policy_failure failure)
+static bool pay(struct policy_request *request, uint32_t cost)
 {
 	struct policy_lane *lane = request->lane;
-	uint32_t cost = failure == POLICY_FAIL_THROTTLE ? THROTTLE_COST
-							: TRANSIENT_COST;
 
 	if (lane->retry_budget != 0) {
 		if (lane->retry_left < cost)
@@ -83,34 +118,41 @@ void retry_refund(const struct policy_request *request)
 {
 	struct policy_lane *lane = request->lane;
 
-	lane->retry_left += request->attempts > 1 ? request->p.retry_cost : 1;
+	lane->retry_left += request->p.retry_cost ? request->p.retry_cost : 1;
 	if (lane->retry_left > lane->retry_budget)
 		lane->retry_left = lane->retry_budget;
 }
 
+/* Has it failed too often? */
+static bool is_given_up(const struct policy *policy,
+	struct policy_request *request, const struct retry_failure *failure)
+{
+	uint32_t most = policy->settings->config.max_attempts;
+
+	if (request->is_permit || most <= 1)
+		return true;
+	if (failure->counts)
+		request->p.failures++;
+	return request->p.failures >= most;
+}
+
 bool policy_retry(struct policy *policy, struct policy_request *request,
-	enum policy_failure failure, uint64_t hint_ns, uint64_t now_ns)
+	enum policy_failure kind, uint64_t hint_ns, uint64_t now_ns)
 {
 	struct policy_lane *lane = request->lane;
-	uint64_t delay_ns, used = 0;
+	struct retry_failure failure;
+	uint64_t used = 0;
 
 	assert(request->state == POLICY_RUNNING);
 	now_ns = policy_clock(policy, now_ns);
-	gate_look(&lane->gate, policy->settings->config.probe_ok_after_ns,
-		now_ns);
-	if (failure == POLICY_FAIL_THROTTLE) {
-		delay_ns = retry_throttled(policy, request, hint_ns, now_ns);
-	} else {
-		gate_passed(&lane->gate, request, false);
-		delay_ns = delay_after(
-			policy, failure, request->attempts, hint_ns);
-	}
-	if (request->is_permit ||
-		request->attempts >= policy->settings->config.max_attempts ||
-		later(now_ns, delay_ns) >= request->deadline_ns ||
-		!pay(request, failure))
+	lane_look(lane, now_ns);
+	failure = retry_failed(policy, request, kind, hint_ns, now_ns);
+	request->p.flags |= POLICY_FAILED;
+	if (is_given_up(policy, request, &failure) ||
+		later(now_ns, failure.delay_ns) >= request->deadline_ns ||
+		!pay(request, failure.cost))
 		return false;
-	if (failure == POLICY_FAIL_LOST &&
+	if (kind == POLICY_FAIL_LOST &&
 		(request->p.flags & POLICY_STARTED) != 0) {
 		used = request->p.reserved_tokens;
 		lane->lost++;
@@ -119,6 +161,6 @@ bool policy_retry(struct policy *policy, struct policy_request *request,
 	/* Cost 0: its next admission charges it again, so that it counts once
 	 * and its user has its turn back. */
 	place_stop(policy, request, used, 0, now_ns);
-	place_back_off(policy, request, now_ns + delay_ns);
+	place_back_off(policy, request, now_ns + failure.delay_ns);
 	return true;
 }

@@ -60,6 +60,16 @@ void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
 		.absurd_usage = lane->absurd_usage,
 		.retries = lane->retries,
 		.retry_budget_left = lane->retry_left,
+		.rate = adapt_part(&lane->adapt, now_ns),
+		.starts_allowed =
+			lane->adapt.starts.limit == 0
+				? lane->window.limit
+				: (uint32_t)rate_now(
+					  &lane->adapt.starts, now_ns),
+		.tokens_allowed =
+			lane->adapt.tokens.limit == 0
+				? lane->tokens.limit
+				: rate_now(&lane->adapt.tokens, now_ns),
 		.gate_open = !gate.is_closed,
 		.gate_opens_ns = gate.is_closed ? gate.opens_ns : 0,
 		.gate_closings = gate.epoch,

@@ -91,22 +91,28 @@ static uint64_t smooth_wait(const struct window *window, uint64_t now_ns)
 
 uint64_t window_wait(struct window *window, uint64_t now_ns)
 {
-	uint64_t starts, over, at_ns, smooth_ns;
+	uint64_t at_ns, smooth_ns;
+
+	if (window->limit != 0 && now_ns < window->full_until_ns)
+		return window->full_until_ns;
+	at_ns = window_wait_below(window, window->limit, now_ns);
+	smooth_ns = smooth_wait(window, now_ns);
+	return at_ns > smooth_ns ? at_ns : smooth_ns;
+}
+
+uint64_t window_wait_below(
+	struct window *window, uint32_t limit, uint64_t now_ns)
+{
+	uint64_t starts, over;
 
 	prune(window, now_ns);
-	if (window->limit == 0)
-		return 0;
-	if (now_ns < window->full_until_ns)
-		return window->full_until_ns;
 	starts = (uint64_t)window->count + window->pending;
-	smooth_ns = smooth_wait(window, now_ns);
-	if (starts < window->limit)
-		return smooth_ns;
-	over = starts - window->limit; /* this one must go first */
+	if (limit == 0 || starts < limit)
+		return 0;
+	over = starts - limit; /* this one must go first */
 	if (over >= window->count)
 		return UINT64_MAX;
-	at_ns = *stamp_at(window, (uint32_t)over) + window->span_ns;
-	return at_ns > smooth_ns ? at_ns : smooth_ns;
+	return *stamp_at(window, (uint32_t)over) + window->span_ns;
 }
 
 int window_reserve(struct window *window)
@@ -172,14 +178,15 @@ int window_restore(struct window *window, uint64_t started_ns, uint64_t now_ns)
 }
 
 /* How many stamps are too old to count. */
-static uint32_t count_old(const struct window *window, uint64_t now_ns)
+static uint32_t count_old(
+	const struct window *window, uint64_t span_ns, uint64_t now_ns)
 {
 	uint32_t low = 0, high = window->count;
 
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
 
-		if (*stamp_at(window, middle) + window->span_ns <= now_ns)
+		if (*stamp_at(window, middle) + span_ns <= now_ns)
 			low = middle + 1;
 		else
 			high = middle;
@@ -193,7 +200,7 @@ static uint64_t limit_nth(
 {
 	uint64_t old, starts, later_ns, over;
 
-	old = count_old(window, now_ns);
+	old = count_old(window, window->span_ns, now_ns);
 	starts = window->count - old + window->pending;
 	later_ns = (n - 1) / window->limit * window->span_ns;
 	n = (n - 1) % window->limit + 1;
@@ -224,9 +231,16 @@ uint64_t window_nth(const struct window *window, uint64_t n, uint64_t now_ns)
 	return nth_ns > smooth_ns ? nth_ns : smooth_ns;
 }
 
+uint32_t window_count_in(
+	const struct window *window, uint64_t span_ns, uint64_t now_ns)
+{
+	return window->count - count_old(window, span_ns, now_ns);
+}
+
 uint32_t window_count(const struct window *window, uint64_t now_ns)
 {
 	if (window->limit != 0 && now_ns < window->full_until_ns)
 		return window->limit;
-	return window->count - count_old(window, now_ns) + window->pending;
+	return window->count - count_old(window, window->span_ns, now_ns) +
+	       window->pending;
 }

@@ -40,6 +40,9 @@ uint64_t window_wait(struct window *window, uint64_t now_ns);
 /* When the n-th start from now may be made if each is made as soon as it may.
  */
 uint64_t window_nth(const struct window *window, uint64_t n, uint64_t now_ns);
+/* The same for fewer than `limit` starts, whatever its own. */
+uint64_t window_wait_below(
+	struct window *window, uint32_t limit, uint64_t now_ns);
 /* Memory for one more pending start; -ENOMEM with a limit only. */
 int window_reserve(struct window *window);
 /* One more pending start, whatever the limit says. */
@@ -51,6 +54,9 @@ void window_start(struct window *window, uint64_t now_ns);
 /* A start of the past, in any order.  -ENOMEM. */
 int window_restore(struct window *window, uint64_t started_ns, uint64_t now_ns);
 
+/* Starts in the last span_ns, at most the window's; no pending ones. */
+uint32_t window_count_in(
+	const struct window *window, uint64_t span_ns, uint64_t now_ns);
 /* Starts in the window that ends now, pending ones included. */
 uint32_t window_count(const struct window *window, uint64_t now_ns);
 

@@ -11,6 +11,7 @@ backoff_cap = "100ms"
 probe_ok_after = "50ms"
 max_attempts = 3
 """
+ONCE = QUICK.replace("= 3", "= 1")
 
 CLIENT = """
 import json, rgov, sys, time
@@ -18,7 +19,7 @@ gov = rgov.connect()
 for model in sys.argv[1:]:
     begin = time.monotonic()
     try:
-        reply = gov.invoke(model, {"max_tokens": 5}, user="u", timeout=20)
+        reply = gov.invoke(model, {"max_tokens": 5}, user="u", timeout=TIMEOUT)
         result = {"type": "Reply", "status": reply.status,
                   "attempts": reply.attempts}
     except rgov.UpstreamError as e:
@@ -37,8 +38,8 @@ def upstream(endpoint, *more):
             + 'read_timeout = "700ms"\n' + "\n".join(more) + "\n}\n")
 
 
-def ask(rgovd, *models):
-    done = rgovd.python(CLIENT, *models, timeout=120)
+def ask(rgovd, *models, deadline_s=20):
+    done = rgovd.python(CLIENT.replace("TIMEOUT", str(deadline_s)), *models, timeout=120)
     equal(done.returncode, 0, f"the client's status ({done.stderr})")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -56,12 +57,12 @@ def expect(result, what, status, codes, attempts=None):
 
 # fault of the simulator, status, codes, attempts (None: not judged)
 FAULTS = (
-    ("429", 429, ("ThrottlingException",), 3),
-    ("429-tokens", 429, ("ThrottlingException",), 3),
-    ("429-type-in-body", 429, ("ThrottlingException",), 3),
-    ("429-not-ready", 429, ("ModelNotReadyException",), 3),
-    ("500", 500, ("InternalServerException",), 3),
-    ("503", 503, ("ServiceUnavailableException",), 3),
+    ("429", 429, ("ThrottlingException",), 1),
+    ("429-tokens", 429, ("ThrottlingException",), 1),
+    ("429-type-in-body", 429, ("ThrottlingException",), 1),
+    ("429-not-ready", 429, ("ModelNotReadyException",), 1),
+    ("500", 500, ("InternalServerException",), 1),
+    ("503", 503, ("ServiceUnavailableException",), 1),
     ("408", 408, ("ModelTimeoutException",), 1),
     ("424", 424, ("ModelErrorException",), 1),
     ("400-quota", 400, ("ServiceQuotaExceededException",), 1),
@@ -85,7 +86,7 @@ def every_answer_is_typed():
         flags += ["--fault-model", f"bad.{kind.split(':')[0]}={kind}"]
     failures = []
     with Sim(extra=flags) as sim, \
-            Rgovd(limits(rpm=10000, concurrency=10) + QUICK
+            Rgovd(limits(rpm=10000, concurrency=10) + ONCE
                   + upstream(sim.url)) as rgovd:
         for kind, status, codes, attempts in FAULTS:
             bad, good = ask(rgovd, f"bad.{kind.split(':')[0]}", "good")
@@ -127,18 +128,34 @@ def a_throttle_now_and_then_is_not_seen():
 
 
 @checks.test
+def what_may_get_better_is_waited_out():
+    """A provider that always throttles, or is always ill: tried again up to the
+    deadline, one attempt at a time."""
+    kinds = ("429", "429-not-ready", "500", "503")
+    flags = [f for k in kinds for f in ("--fault-model", f"bad.{k}={k}")]
+    with Sim(extra=flags) as sim, \
+            Rgovd(limits(rpm=10000) + QUICK, sim=sim) as rgovd:
+        for kind, result in zip(kinds, ask(rgovd, *[
+                f"bad.{k}" for k in kinds], deadline_s=2)):
+            check(result["type"] in ("UpstreamError", "Timeout"), f"{result}")
+            check(1.5 < result["seconds"] < 10, f"{kind}: until its deadline, "
+                  f"found {result['seconds']:.1f} s")
+        check(sim.report()["arrivals"] > 4 * len(kinds), "it was tried again")
+
+
+@checks.test
 def nobody_listens():
-    """Connection refused: ConnectFailed, after its retries."""
+    """Connection refused: ConnectFailed."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))  # bound, and never listens
-        with Rgovd(QUICK + upstream(f"http://127.0.0.1:{s.getsockname()[1]}")
+        with Rgovd(ONCE + upstream(f"http://127.0.0.1:{s.getsockname()[1]}")
                    ) as rgovd:
             expect(ask(rgovd, "m")[0], "refused", 0, ("ConnectFailed",))
 
 
 @checks.test
 def the_host_name_is_unknown():
-    with Rgovd(QUICK + upstream("https://bedrock.invalid")) as rgovd:
+    with Rgovd(ONCE + upstream("https://bedrock.invalid")) as rgovd:
         expect(ask(rgovd, "m")[0], "no such host", 0,
                ("ResolveFailed",))
 

@@ -164,8 +164,9 @@ static uint32_t budget(const struct policy *policy)
 	return rig_lane(policy, "default", 0).retry_budget_left;
 }
 
-/* A throttle retry costs 5, another 14; a success returns the last cost, or 1
- * when it had no retry; never above the budget; when it is spent, no retry. */
+/* A throttle's retry costs 5, a transient failure's 14, the probe's nothing; a
+ * success returns the last cost, at least 1; never above the budget; when it is
+ * spent, no retry, and a failure that is given up returns nothing. */
 static void the_budget_pays_for_retries(void)
 {
 	struct policy_config config = rig_config();
@@ -186,17 +187,27 @@ static void the_budget_pays_for_retries(void)
 	(void)throttle(policy, &request, 30 * RIG_S);
 	CU_ASSERT_EQUAL(budget(policy), 11);
 	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 60 * RIG_S), &request);
-	CU_ASSERT_FALSE(policy_retry(
+	CU_ASSERT_TRUE(policy_retry(
 		policy, &request, POLICY_FAIL_LOST, 0, 60 * RIG_S));
 	CU_ASSERT_EQUAL(budget(policy), 11);
-	rig_done(policy, &request, 60 * RIG_S);
-	CU_ASSERT_EQUAL(budget(policy), 16);
-	rig_run(policy, &request, 61 * RIG_S);
-	rig_done(policy, &request, 61 * RIG_S);
-	CU_ASSERT_EQUAL(budget(policy), 17);
-	rig_run(policy, &request, 61 * RIG_S);
-	policy_finish(policy, &request, POLICY_LOST, NULL, 61 * RIG_S);
-	CU_ASSERT_EQUAL(budget(policy), 17);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 90 * RIG_S), &request);
+	rig_done(policy, &request, 90 * RIG_S);
+	CU_ASSERT_EQUAL(budget(policy), 12);
+	rig_run(policy, &request, 91 * RIG_S);
+	CU_ASSERT_FALSE(policy_retry(
+		policy, &request, POLICY_FAIL_LOST, 0, 91 * RIG_S));
+	rig_done(policy, &request, 91 * RIG_S);
+	CU_ASSERT_EQUAL(budget(policy), 12);
+	rig_run(policy, &request, 92 * RIG_S);
+	rig_done(policy, &request, 92 * RIG_S);
+	CU_ASSERT_EQUAL(budget(policy), 13);
+	rig_run(policy, &request, 93 * RIG_S);
+	policy_finish(policy, &request, POLICY_LOST, NULL, 93 * RIG_S);
+	CU_ASSERT_EQUAL(budget(policy), 13);
+	rig_run(policy, &request, 94 * RIG_S);
+	(void)throttle(policy, &request, 94 * RIG_S);
+	CU_ASSERT_EQUAL(budget(policy), 8);
+	policy_remove(policy, &request);
 	policy_free(policy);
 }
 
@@ -465,7 +476,10 @@ static void old_results_have_no_say(void)
 /* A probe that tells nothing hands its part to the next, at once. */
 static void a_lost_probe_passes_on(void)
 {
-	for (int way = 0; way < 4; way++) {
+	static const enum policy_outcome outcomes[] = {
+		POLICY_LOST, POLICY_UNUSED};
+
+	for (int way = 0; way < 2; way++) {
 		struct policy *policy = create(7);
 		struct policy_request requests[TEN], *probe, *next;
 
@@ -474,17 +488,7 @@ static void a_lost_probe_passes_on(void)
 			(void)throttle(policy, &requests[i], 0);
 		probe = rig_admit(policy, 30 * RIG_S);
 		CU_ASSERT_PTR_NOT_NULL_FATAL(probe);
-		if (way == 0)
-			policy_finish(
-				policy, probe, POLICY_LOST, NULL, 31 * RIG_S);
-		else if (way == 1)
-			policy_finish(
-				policy, probe, POLICY_UNUSED, NULL, 31 * RIG_S);
-		else
-			CU_ASSERT_TRUE(policy_retry(policy, probe,
-				way == 2 ? POLICY_FAIL_TRANSIENT
-					 : POLICY_FAIL_LOST,
-				RIG_S, 31 * RIG_S));
+		policy_finish(policy, probe, outcomes[way], NULL, 31 * RIG_S);
 		CU_ASSERT_FALSE(is_open(policy));
 		next = rig_admit(policy, 31 * RIG_S);
 		CU_ASSERT_PTR_NOT_NULL(next);
@@ -492,6 +496,127 @@ static void a_lost_probe_passes_on(void)
 		CU_ASSERT_PTR_NULL(rig_admit(policy, 31 * RIG_S));
 		drop_ten(policy, requests, 31 * RIG_S);
 	}
+}
+
+/* A probe that fails closes the gate again, longer each time, and nobody passes
+ * meanwhile. */
+static void a_failed_probe_closes_again(void)
+{
+	struct policy *policy = create(7);
+	struct policy_request requests[TEN], *probe;
+	uint64_t now_ns = 30 * RIG_S;
+
+	run_ten(policy, requests);
+	for (int i = 0; i < TEN; i++)
+		(void)throttle(policy, &requests[i], 0);
+	for (int n = 0; n < 50; n++, now_ns += 30 * RIG_S) {
+		probe = rig_admit(policy, now_ns);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(probe);
+		policy_started(policy, probe, now_ns);
+		CU_ASSERT_TRUE(policy_retry(policy, probe,
+			POLICY_FAIL_TRANSIENT, 10 * RIG_S, now_ns));
+		CU_ASSERT(opens_ns(policy) >= now_ns + 10 * RIG_S);
+		CU_ASSERT_PTR_NULL(rig_admit(policy, now_ns + 10 * RIG_S - 1));
+	}
+	drop_ten(policy, requests, now_ns);
+}
+
+/* One request alone, and ten at once: an outage of a minute fails nobody, also
+ * with few attempts, a small budget and the shortest backoff; the probes are
+ * few. */
+static void an_outage_fails_nobody(void)
+{
+	for (uint64_t seed = 0; seed < 100; seed++) {
+		struct policy_config config = rig_config();
+		struct policy_request requests[TEN], *next;
+		struct policy *policy;
+		uint64_t now_ns = 0, next_ns;
+		int n = seed % 2 ? TEN : 1, done = 0, tries = 0;
+
+		config.seed = seed;
+		config.max_attempts = seed % 3 ? 3 : 2;
+		config.retry_budget = 30;
+		policy = rig_create(&config);
+		for (int i = 0; i < n; i++) {
+			(void)snprintf(names[i], sizeof(names[i]), "u%d", i);
+			requests[i] = rig_request(names[i]);
+			CU_ASSERT_EQUAL(rig_enqueue(policy, &requests[i], 0),
+				POLICY_ACCEPTED);
+		}
+		while (done < n) {
+			struct policy_request *out[TEN];
+			int n_out = 0;
+
+			while ((next = policy_admit(
+					policy, now_ns, &next_ns)) != NULL) {
+				policy_started(policy, next, now_ns);
+				out[n_out++] = next;
+			}
+			for (int i = 0; i < n_out; i++) {
+				if (now_ns >= 60 * RIG_S) {
+					rig_done(policy, out[i], now_ns);
+					done++;
+					continue;
+				}
+				tries++;
+				CU_ASSERT_TRUE_FATAL(policy_retry(policy,
+					out[i], POLICY_FAIL_TRANSIENT, 0,
+					now_ns + RIG_MS));
+			}
+			if (n_out == 0)
+				now_ns = next_ns;
+			else
+				now_ns += RIG_MS;
+			CU_ASSERT_FATAL(now_ns < 120 * RIG_S);
+		}
+		CU_ASSERT(tries < n + 40);
+		CU_ASSERT_TRUE(is_open(policy));
+		policy_free(policy);
+	}
+}
+
+/* A failure with answers in between is the request's own: it counts, and the
+ * gate stays open. */
+static void a_single_failure_is_its_own(void)
+{
+	struct policy_config config = rig_config();
+	struct policy_request bad = rig_request("u"), good = rig_request("v");
+	struct policy *policy = rig_create(&config);
+
+	rig_run(policy, &bad, 0);
+	for (uint64_t n = 1; n <= 3; n++) {
+		CU_ASSERT_EQUAL(policy_retry(policy, &bad,
+					POLICY_FAIL_TRANSIENT, 0, n * RIG_S),
+			n < 3);
+		CU_ASSERT_TRUE(is_open(policy));
+		rig_run(policy, &good, n * RIG_S);
+		rig_done(policy, &good, n * RIG_S);
+		if (n < 3)
+			CU_ASSERT_PTR_EQUAL(
+				rig_admit(policy, (n + 1) * RIG_S), &bad);
+	}
+	rig_done(policy, &bad, 4 * RIG_S);
+	policy_free(policy);
+}
+
+/* However often it is throttled, a request that can wait does not fail. */
+static void throttles_use_up_no_attempts(void)
+{
+	struct policy_config config = rig_config();
+	struct policy_request request = rig_request("u");
+	struct policy *policy;
+	uint64_t now_ns = 0;
+
+	policy = rig_create(&config);
+	rig_run(policy, &request, 0);
+	for (int n = 0; n < 50; n++) {
+		(void)throttle(policy, &request, now_ns);
+		now_ns += 30 * RIG_S;
+		CU_ASSERT_PTR_EQUAL(rig_admit(policy, now_ns), &request);
+	}
+	CU_ASSERT_EQUAL(budget(policy), 495);
+	rig_done(policy, &request, now_ns);
+	policy_free(policy);
 }
 
 /* A throttle reported by a permit closes the gate for all. */
@@ -576,5 +701,7 @@ SUITE("policy_retry", T(backoff_is_full_jitter), T(the_seed_decides),
 	T(backing_off_can_end), T(ten_throttled_users_cause_one_probe),
 	T(a_long_probe_opens_the_gate), T(throttled_probes_back_off_further),
 	T(old_results_have_no_say), T(a_lost_probe_passes_on),
+	T(a_failed_probe_closes_again), T(an_outage_fails_nobody),
+	T(a_single_failure_is_its_own), T(throttles_use_up_no_attempts),
 	T(a_permit_closes_the_gate), T(gates_are_per_lane),
 	T(a_closed_day_refuses))

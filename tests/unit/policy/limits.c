@@ -442,19 +442,35 @@ uint64_t ref_backoff(struct ref *ref, enum policy_failure failure, uint32_t n,
 	return delay_ns > hint_ns ? delay_ns : hint_ns;
 }
 
-uint64_t ref_throttled(struct ref *ref, struct ref_request *r, uint64_t hint_ns)
+struct ref_failure ref_failed(
+	struct ref *ref, int id, enum policy_failure kind, uint64_t hint_ns)
 {
+	struct ref_request *r = &ref->requests[id];
 	struct ref_lane *lane = &ref->lanes[r->lane];
-	bool is_heard = r->epoch == lane->gate.epoch;
+	struct ref_gate *gate = &lane->gate;
+	bool is_throttle = kind == POLICY_FAIL_THROTTLE;
+	bool is_heard = r->epoch == gate->epoch;
+	bool is_probe = gate->probe == id, was_closed = gate->is_closed;
+	uint32_t outage = ref->config.max_attempts == 2 ? 2 : 3;
 	uint32_t n = r->attempts;
-	uint64_t delay_ns;
+	bool closes;
+	struct ref_failure failure;
 
-	if (is_heard && n < lane->gate.failures + 1)
-		n = lane->gate.failures + 1;
-	delay_ns = ref_backoff(ref, POLICY_FAIL_THROTTLE, n, hint_ns);
 	if (is_heard)
-		ref_gate_close(&lane->gate, ref->now_ns + delay_ns);
-	r->is_counted = true;
-	lane->throttled++;
-	return delay_ns;
+		lane->failed = is_throttle ? 0 : lane->failed + 1;
+	closes =
+		is_heard && (is_throttle || is_probe || lane->failed >= outage);
+	if (closes && n < gate->failures + 1)
+		n = gate->failures + 1;
+	failure.delay_ns = ref_backoff(ref, kind, n, hint_ns);
+	failure.counts = !is_throttle && !closes && !was_closed;
+	failure.cost =
+		is_throttle ? (is_probe ? 0 : 5) : (failure.counts ? 14 : 0);
+	if (is_throttle) {
+		r->is_counted = true;
+		lane->throttled++;
+	}
+	if (closes)
+		ref_gate_close(gate, ref->now_ns + failure.delay_ns);
+	return failure;
 }

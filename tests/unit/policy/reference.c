@@ -200,7 +200,7 @@ static void run(struct ref *ref, int id, uint64_t tokens, uint64_t expected)
 	struct ref_lane *lane = &ref->lanes[r->lane];
 
 	r->state = POLICY_RUNNING;
-	r->is_counted = false;
+	r->is_counted = r->is_failed = false;
 	r->reserved = tokens;
 	r->charged = expected > 0 ? expected : 1;
 	r->attempts++;
@@ -294,7 +294,7 @@ static void stop(struct ref *ref, int id, enum policy_state state,
 
 static void refund_retry(struct ref_lane *lane, const struct ref_request *r)
 {
-	lane->retry_left += r->attempts > 1 ? r->retry_cost : 1;
+	lane->retry_left += r->retry_cost > 1 ? r->retry_cost : 1;
 	if (lane->retry_left > lane->retry_budget)
 		lane->retry_left = lane->retry_budget;
 }
@@ -325,58 +325,61 @@ void ref_finish(struct ref *ref, int id, enum policy_outcome outcome,
 		lane->done++;
 		ref->users[r->user].done++;
 		learn(ref, r, usage);
-		refund_retry(lane, r);
+		if (!r->is_failed) {
+			refund_retry(lane, r);
+			if (r->epoch == lane->gate.epoch)
+				lane->failed = 0;
+		}
 	} else if (outcome == POLICY_LOST) {
 		used = r->reserved;
 		cost = used > 0 ? used : 1;
 		lane->lost++;
 	} else if (outcome == POLICY_THROTTLED) {
 		if (!r->is_counted)
-			(void)ref_throttled(ref, r, 0);
+			(void)ref_failed(ref, id, POLICY_FAIL_THROTTLE, 0);
 		cost = 1;
 	}
-	ref_gate_ended(&lane->gate, id, outcome == POLICY_DONE);
+	ref_gate_ended(
+		&lane->gate, id, outcome == POLICY_DONE && !r->is_failed);
 	stop(ref, id, POLICY_NEW, used, cost);
 }
 
 /* Attempts, time, and the lane's budget. */
-static bool may_retry(struct ref *ref, struct ref_request *r,
-	enum policy_failure failure, uint64_t delay_ns)
+static bool may_retry(
+	struct ref *ref, struct ref_request *r, struct ref_failure failure)
 {
 	struct ref_lane *lane = &ref->lanes[r->lane];
-	uint32_t cost = failure == POLICY_FAIL_THROTTLE ? 5 : 14;
 
-	if (r->asked.is_permit || r->attempts >= ref->config.max_attempts ||
-		ref->now_ns + delay_ns >= r->asked.deadline_ns)
+	if (r->asked.is_permit || ref->config.max_attempts <= 1)
 		return false;
-	if (lane->retry_budget != 0 && lane->retry_left < cost)
+	r->failures += failure.counts;
+	if (r->failures >= ref->config.max_attempts ||
+		ref->now_ns + failure.delay_ns >= r->asked.deadline_ns)
+		return false;
+	if (lane->retry_budget != 0 && lane->retry_left < failure.cost)
 		return false;
 	if (lane->retry_budget != 0)
-		lane->retry_left -= cost;
-	r->retry_cost = cost;
+		lane->retry_left -= failure.cost;
+	r->retry_cost = failure.cost;
 	return true;
 }
 
-bool ref_retry(struct ref *ref, int id, enum policy_failure failure,
+bool ref_retry(struct ref *ref, int id, enum policy_failure kind,
 	uint64_t hint_ns, uint64_t now_ns)
 {
 	struct ref_request *r = &ref->requests[id];
 	struct ref_lane *lane = &ref->lanes[r->lane];
-	bool is_lost = failure == POLICY_FAIL_LOST && r->is_started;
-	uint64_t delay_ns;
+	bool is_lost = kind == POLICY_FAIL_LOST && r->is_started;
+	struct ref_failure failure;
 
 	ref_clock(ref, now_ns);
-	if (failure == POLICY_FAIL_THROTTLE) {
-		delay_ns = ref_throttled(ref, r, hint_ns);
-	} else {
-		ref_gate_ended(&lane->gate, id, false);
-		delay_ns = ref_backoff(ref, failure, r->attempts, hint_ns);
-	}
-	if (!may_retry(ref, r, failure, delay_ns))
+	failure = ref_failed(ref, id, kind, hint_ns);
+	r->is_failed = true;
+	if (!may_retry(ref, r, failure))
 		return false;
 	lane->lost += is_lost;
 	lane->retries++;
-	r->not_before_ns = ref->now_ns + delay_ns;
+	r->not_before_ns = ref->now_ns + failure.delay_ns;
 	stop(ref, id, POLICY_BACKOFF, is_lost ? r->reserved : 0, 0);
 	return true;
 }

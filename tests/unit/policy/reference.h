@@ -71,6 +71,7 @@ struct ref_lane {
 	struct ref_scope scope;
 	struct ref_gate gate;
 	uint32_t retry_left, retry_budget;
+	uint32_t failed; /* transient failures heard, without an answer since */
 	uint64_t admitted, done, throttled, lost, retries;
 	struct ref_account users[REF_USERS][POLICY_CLASSES];
 	struct ref_account apps[REF_APPS][POLICY_CLASSES];
@@ -101,11 +102,19 @@ struct ref_request {
 	uint64_t arrival, enqueued_ns, not_before_ns;
 	int64_t turn; /* in its queue: the least is the head */
 	uint32_t attempts, retry_cost;
+	uint32_t failures; /* that count */
 	/* while RUNNING */
 	uint64_t reserved, charged, admitted_ns, started_ns, epoch;
 	uint64_t day[3]; /* of the reservation: host, lane, user */
-	bool is_started, is_counted;
+	bool is_started, is_counted, is_failed;
 	bool is_budgeted; /* charged to its user's budget too */
+};
+
+/* What a failed attempt means. */
+struct ref_failure {
+	uint64_t delay_ns;
+	uint32_t cost;
+	bool counts;
 };
 
 struct ref_start {
@@ -212,8 +221,8 @@ bool ref_gate_lets_pass(const struct ref *ref, const struct ref_gate *gate);
 void ref_gate_ended(struct ref_gate *gate, int id, bool is_answered);
 void ref_gate_close(struct ref_gate *gate, uint64_t until_ns);
 /* How long the request has to wait. */
-uint64_t ref_throttled(
-	struct ref *ref, struct ref_request *r, uint64_t hint_ns);
+struct ref_failure ref_failed(
+	struct ref *ref, int id, enum policy_failure kind, uint64_t hint_ns);
 uint64_t ref_backoff(struct ref *ref, enum policy_failure failure, uint32_t n,
 	uint64_t hint_ns);
 

@@ -1,0 +1,75 @@
+/* The meter: a ring of slots and their sum. */
+#include "coordinator/policy/meter.h"
+
+void meter_set(struct meter *meter, uint64_t window_ns)
+{
+	uint64_t slot_ns = window_ns / METER_PARTS;
+
+	slot_ns = slot_ns > 0 ? slot_ns : 1;
+	if (slot_ns != meter->slot_ns)
+		*meter = (struct meter){.slot_ns = slot_ns};
+}
+
+static uint64_t *slot_at(struct meter *meter, uint64_t number)
+{
+	return &meter->slots[number % METER_SLOTS];
+}
+
+static void advance(struct meter *meter, uint64_t now_ns)
+{
+	uint64_t number = now_ns / meter->slot_ns;
+
+	if (number >= meter->newest + METER_SLOTS)
+		*meter = (struct meter){
+			.slot_ns = meter->slot_ns, .newest = number};
+	while (meter->newest < number) {
+		uint64_t *slot = slot_at(meter, ++meter->newest);
+
+		meter->sum -= *slot;
+		*slot = 0;
+	}
+}
+
+void meter_add(struct meter *meter, uint64_t amount, uint64_t now_ns)
+{
+	advance(meter, now_ns);
+	*slot_at(meter, meter->newest) += amount;
+	meter->sum += amount;
+}
+
+void meter_settle(struct meter *meter, uint64_t at_ns, uint64_t amount,
+	uint64_t used, uint64_t now_ns)
+{
+	uint64_t number = at_ns / meter->slot_ns;
+	uint64_t *slot = slot_at(meter, number);
+
+	advance(meter, now_ns);
+	if (number > meter->newest || number + METER_SLOTS <= meter->newest)
+		return;
+	/* Less is there where a reload has emptied the meter. */
+	amount = amount < *slot ? amount : *slot;
+	*slot += used - amount;
+	meter->sum += used - amount;
+}
+
+uint64_t meter_used(struct meter *meter, uint64_t now_ns)
+{
+	advance(meter, now_ns);
+	return meter->sum;
+}
+
+uint64_t meter_when(struct meter *meter, uint64_t most, uint64_t now_ns)
+{
+	uint64_t left = meter_used(meter, now_ns), number;
+
+	if (left <= most)
+		return now_ns;
+	/* The oldest slot counts up to the end of the newest. */
+	number = meter->newest + 1;
+	for (uint64_t i = 0; i < METER_SLOTS; i++, number++) {
+		left -= *slot_at(meter, number);
+		if (left <= most)
+			break;
+	}
+	return number * meter->slot_ns;
+}
