@@ -4,6 +4,7 @@
  */
 #include "coordinator/flow.h"
 
+#include "coordinator/hints.h"
 #include "coordinator/log.h"
 
 #include <errno.h>
@@ -527,6 +528,10 @@ static int on_verb(void *owner, enum wire_verb verb, uid_t uid, char *ret_text,
 	(void)uid;
 	if (verb == WIRE_PING) {
 		(void)snprintf(ret_text, bytes, "rgovd " RGOV_VERSION);
+		return 0;
+	}
+	if (verb == WIRE_HINTS) {
+		hints_list(governor, ret_text, bytes);
 		return 0;
 	}
 	if (verb == WIRE_RELOAD && governor->reload != NULL)

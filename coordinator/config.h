@@ -108,6 +108,9 @@ void config_free(struct config *config);
 /* What is allowed and may yet be a mistake. */
 const struct config_error *config_warnings(const struct config *config);
 
+/* Where the block stands that policy.models[i] is: "FILE:LINE". */
+const char *config_model_origin(const struct config *config, size_t i);
+
 /* The first error, and how many more there are; for one line of a log. */
 const char *config_error_first(
 	const struct config_error *error, char ret_text[CONFIG_ERROR_BYTES]);

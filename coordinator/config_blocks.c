@@ -147,6 +147,15 @@ static size_t count(const struct config_draft *draft, enum config_scope scope)
 	return n;
 }
 
+const char *config_model_origin(const struct config *config, size_t i)
+{
+	const struct config_block *block = config->own->blocks;
+
+	while (block != NULL && (block->scope != CONFIG_MODEL || i-- > 0))
+		block = block->next;
+	return block != NULL ? block->origin : "";
+}
+
 void config_build_blocks(struct config_draft *draft)
 {
 	struct policy_config *policy = &draft->config->policy;

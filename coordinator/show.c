@@ -5,6 +5,7 @@
  */
 #include "coordinator/governor.h"
 
+#include "coordinator/hints.h"
 #include "coordinator/log.h"
 
 #include <stdio.h>
@@ -102,6 +103,7 @@ static uint32_t lane_record(
 		board_begin(&lane->sequence);
 		board_text(lane->name, sizeof(lane->name), shown);
 		board_end(&lane->sequence);
+		hints_note_lane(governor, name);
 	}
 	return governor->last_lane = found;
 }

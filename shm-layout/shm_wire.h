@@ -109,7 +109,7 @@ struct wire_refused {
 };
 
 /* Anybody who is let in may ask for an explanation, of his own requests. */
-enum wire_verb { WIRE_RELOAD = 1, WIRE_PING, WIRE_EXPLAIN };
+enum wire_verb { WIRE_RELOAD = 1, WIRE_PING, WIRE_EXPLAIN, WIRE_HINTS };
 
 struct wire_admin {
 	struct wire_head head;

@@ -637,6 +637,24 @@ def doctor_finds_nothing_wrong_where_all_is_well():
 
 
 @checks.test
+def doctor_names_blocks_that_surprise():
+    "A block that nothing has matched, and one that another stands before."
+    blocks = 'model "a.*" {}\nmodel "*x" {}\nmodel "never" {}\n'
+    with Sim() as sim, Rgovd(blocks, sim=sim) as rgovd:
+        ask = 'import rgov; rgov.connect().invoke("a.x", {"max_tokens": 5}, user="u")'
+        equal(rgovd.python(ask).returncode, 0, "a call")
+        said = rgovd.rgov("doctor").stdout
+        path = rgovd.config
+        check(f'hint: model a.x: the block "a.*" ({path}:2) counts; "*x" '
+              f'({path}:3) matches as well' in said, said)
+        check(f'hint: the block model "never" ({path}:4) has counted for no '
+              "model so far" in said, said)
+        check('"a.*" (' + str(path) + ":2) has counted" not in said, said)
+        equal(rgovd.process.text().count("event=config.overlap"), 1,
+              "lines of the log")
+
+
+@checks.test
 def doctor_says_what_is_missing():
     "No credentials, no rgovd: what it is and what to do."
     with Rgovd(endpoint="http://127.0.0.1:9", credentials=False) as rgovd:

@@ -676,7 +676,7 @@ static void administration_is_answered(void)
 	struct raw_message message;
 
 	for (int round = 0; round < 2; round++) {
-		uint32_t verb = round == 0 ? WIRE_PING : WIRE_EXPLAIN + 1;
+		uint32_t verb = round == 0 ? WIRE_PING : WIRE_HINTS + 1;
 
 		admin.verb = verb;
 		CU_ASSERT(raw_send(socket, &admin, sizeof(admin), NULL, 0) > 0);

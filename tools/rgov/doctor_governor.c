@@ -264,22 +264,22 @@ union answer {
 	struct wire_refused refused;
 };
 
-/* The answer of rgovd to a ping; -ETIMEDOUT, -EPIPE when it hung up, -errno. */
-static int ping(int fd, union answer *ret_answer)
+/* What rgovd answers; -ETIMEDOUT, -EPIPE when it hung up, -errno. */
+static int ask(int fd, enum wire_verb verb, union answer *ret_answer)
 {
-	struct wire_admin ask = {
+	struct wire_admin admin = {
 		.head = {.magic = WIRE_MAGIC,
 			.type = WIRE_ADMIN,
 			.layout_version = SHM_LAYOUT_VERSION,
 			.layout_hash = shm_layout_hash()},
-		.verb = WIRE_PING,
+		.verb = verb,
 	};
 	struct pollfd readable = {.fd = fd, .events = POLLIN};
 	ssize_t n;
 	int rc;
 
 	memset(ret_answer, 0, sizeof(*ret_answer));
-	if (send(fd, &ask, sizeof(ask), MSG_NOSIGNAL) < 0)
+	if (send(fd, &admin, sizeof(admin), MSG_NOSIGNAL) < 0)
 		return -errno;
 	do
 		rc = poll(&readable, 1, ANSWER_MS);
@@ -317,10 +317,27 @@ static void report_refused(struct doctor *doctor, struct wire_refused *refused)
 			refused->text);
 }
 
+/* Of the configuration, for those who may govern. */
+static void report_hints(struct doctor *doctor, int fd)
+{
+	union answer answer;
+	char *line, *rest;
+
+	if (ask(fd, WIRE_HINTS, &answer) < 0 ||
+		answer.head.type != WIRE_ANSWER || answer.answer.failed != 0)
+		return;
+	answer.answer.text[sizeof(answer.answer.text) - 1] = '\0';
+	for (line = strtok_r(answer.answer.text, "\n", &rest); line != NULL;
+		line = strtok_r(NULL, "\n", &rest)) {
+		text_clean(line, strlen(line) + 1);
+		doctor_report(doctor, FINDING_OK, "hint", "%s", line);
+	}
+}
+
 static void check_wire(struct doctor *doctor, int fd)
 {
 	union answer answer;
-	int rc = ping(fd, &answer);
+	int rc = ask(fd, WIRE_PING, &answer);
 
 	if (rc < 0)
 		doctor_report(doctor, FINDING_FAIL, "wire",
@@ -329,10 +346,12 @@ static void check_wire(struct doctor *doctor, int fd)
 			strerror(-rc));
 	else if (answer.head.type == WIRE_REFUSED)
 		report_refused(doctor, &answer.refused);
-	else
+	else {
 		doctor_report(doctor, FINDING_OK, "wire",
 			"rgovd answers, layout %u (%016" PRIx64 ")",
 			answer.head.layout_version, answer.head.layout_hash);
+		report_hints(doctor, fd);
+	}
 }
 
 void check_socket(struct doctor *doctor)
