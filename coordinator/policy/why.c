@@ -64,23 +64,22 @@ static void read_shared(const struct policy_lane *lane, uint64_t now_ns,
 	ret_ns[lane->why.reason] += free_ns(host, now_ns) - lane->why.since;
 }
 
-/* The same for this flow; the differences between two looks count. */
+/* The same for a flow that was held; the differences between two looks count.
+ */
 static void read_flow(const struct policy_request *request, uint64_t now_ns,
 	uint64_t ret_ns[POLICY_WAIT_REASONS])
 {
 	const struct why_hold *flow =
 		request->p.seat->flows[request->p.rank].hold;
 
-	if (flow == NULL || flow->reason == POLICY_WAIT_TURN)
-		read_shared(request->lane, now_ns, ret_ns);
-	else
-		memset(ret_ns, 0, POLICY_WAIT_REASONS * sizeof(*ret_ns));
-	if (flow == NULL)
+	if (flow->reason != POLICY_WAIT_TURN) {
+		memcpy(ret_ns, flow->ns, sizeof(flow->ns));
+		ret_ns[flow->reason] += now_ns - flow->since_ns;
 		return;
+	}
+	read_shared(request->lane, now_ns, ret_ns);
 	for (int i = 0; i < POLICY_WAIT_REASONS; i++)
 		ret_ns[i] += flow->ns[i];
-	if (flow->reason != POLICY_WAIT_TURN)
-		ret_ns[flow->reason] += now_ns - flow->since_ns;
 }
 
 /* The clocks of host and lane stop for it, or go on, where they are now. */
@@ -119,6 +118,36 @@ void why_flow(struct seat *seat, enum policy_class class,
 	(*flow)->since_ns = now_ns;
 }
 
+static uint32_t units(uint64_t ns)
+{
+	return (uint32_t)(ns >> WHY_UNIT_SHIFT);
+}
+
+/* What a reason that holds has added since its clock was set. */
+static uint32_t units_since(uint64_t ns, uint64_t since_ns)
+{
+	return units(ns + since_ns) - units(ns);
+}
+
+/* The common case of flip(), at both ends of every wait: a lane's clock has
+ * nothing of the host's reasons. */
+static void flip_free(const struct policy_lane *lane, uint64_t now_ns,
+	uint32_t waited[POLICY_WAIT_REASONS])
+{
+	const struct why_clock *host = &lane->policy->why, *own = &lane->why;
+
+	for (int i = 0; i < POLICY_WAIT_REASONS; i++)
+		waited[i] = units(own->ns[i]) - waited[i];
+	for (int i = POLICY_WAIT_HOST_CONCURRENCY; i <= POLICY_WAIT_HOST_DAY;
+		i++)
+		waited[i] += units(host->ns[i]);
+	waited[own->reason] += units_since(
+		own->ns[own->reason], free_ns(host, now_ns) - own->since);
+	if (host->reason != POLICY_WAIT_TURN)
+		waited[host->reason] += units_since(
+			host->ns[host->reason], now_ns - host->since);
+}
+
 /* From what it has waited to what the clocks were at its coming, less that;
  * and back. */
 static void flip(const struct policy_request *request, uint64_t now_ns,
@@ -126,9 +155,13 @@ static void flip(const struct policy_request *request, uint64_t now_ns,
 {
 	uint64_t ns[POLICY_WAIT_REASONS];
 
+	if (request->p.seat->flows[request->p.rank].hold == NULL) {
+		flip_free(request->lane, now_ns, waited);
+		return;
+	}
 	read_flow(request, now_ns, ns);
 	for (int i = 0; i < POLICY_WAIT_REASONS; i++)
-		waited[i] = (uint32_t)(ns[i] >> WHY_UNIT_SHIFT) - waited[i];
+		waited[i] = units(ns[i]) - waited[i];
 }
 
 const struct why_clock *why_of_lane(const struct policy_lane *lane)
@@ -147,13 +180,13 @@ void why_flip(struct policy_request *request)
 void why_back_off(struct policy_request *request)
 {
 	request->p.waited[POLICY_WAIT_BACKOFF] -=
-		(uint32_t)(request->lane->policy->now_ns >> WHY_UNIT_SHIFT);
+		units(request->lane->policy->now_ns);
 }
 
 void why_wake(struct policy_request *request)
 {
 	request->p.waited[POLICY_WAIT_BACKOFF] +=
-		(uint32_t)(request->lane->policy->now_ns >> WHY_UNIT_SHIFT);
+		units(request->lane->policy->now_ns);
 }
 
 void policy_waited(const struct policy *policy,
@@ -168,8 +201,7 @@ void policy_waited(const struct policy *policy,
 	if (request->state == POLICY_QUEUED)
 		flip(request, now_ns, waited);
 	else if (request->state == POLICY_BACKOFF)
-		waited[POLICY_WAIT_BACKOFF] +=
-			(uint32_t)(now_ns >> WHY_UNIT_SHIFT);
+		waited[POLICY_WAIT_BACKOFF] += units(now_ns);
 	for (int i = 0; i < POLICY_WAIT_REASONS; i++)
 		ret_ns[i] = (uint64_t)waited[i] << WHY_UNIT_SHIFT;
 }
