@@ -167,4 +167,63 @@ def a_torn_lane_spoils_only_its_tokens():
                           timeout=5).expect("Permit")
 
 
+def budget(rgovd, name):
+    users = rgovd.stats()["users"]
+    return next((u[name] for u in users if u["name"] == "u" and name in u), None)
+
+
+@checks.test
+def what_a_user_has_spent_is_spent():
+    """The budget of a user, and the host's tokens, over kills of rgovd: over
+    all lanes, whoever asks, and to the request that is refused by it."""
+    with Rgovd(limits(100, 9, 9, minute=900)
+               + f"tokens_per_minute = {2 * LIMIT}\n"
+               + f'user "u" {{\nrequests_per_minute = 4\n'
+                 f"tokens_per_minute = {LIMIT}\n"
+                 f"tokens_per_day = {5 * LIMIT}\n}}\n") as rgovd, \
+            Worker(rgovd) as worker:
+        held = worker.permit(tokens=COST, model="a").expect("Permit")
+        other = worker.permit(tokens=1000, model="b").expect("Permit")
+        worker.settle(other["permit"], input_tokens=1000, output_tokens=0)
+        for restart in range(2):
+            wait_until(lambda: abs((budget(rgovd, "tokens_available") or 0)
+                                   - (LIMIT - COST - 1000)) < 3000,
+                       what=f"the user's tokens, {restart}")
+            equal(budget(rgovd, "tokens_used_today"), COST + 1000,
+                  "of today")
+            equal(budget(rgovd, "starts"), 2, "the user's starts")
+            host = rgovd.stats()["host"]
+            check(abs(host["tokens_available"] - (2 * LIMIT - COST - 1000))
+                  < 3000, f"the host's tokens: {host}")
+            rgovd.kill9()
+            rgovd.start()
+        worker.permit(tokens=LIMIT - 1000, model="c", timeout=1).expect(
+            "Timeout")
+        worker.permit(tokens=LIMIT + 1, model="c").expect("TooLarge")
+        worker.settle(held["permit"], input_tokens=0, output_tokens=0)
+        for _ in range(2):
+            worker.permit(tokens=1, model="c").expect("Permit")
+        worker.permit(tokens=1, model="d", timeout=1).expect("Timeout")
+        # It is the user that waits, nobody else.
+        worker.permit(tokens=1, model="d", user="v").expect("Permit")
+
+
+@checks.test
+def an_arn_is_its_ids_lane():
+    """One quota whichever name asks, before and after a restart."""
+    arn = "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.x-v1"
+    with Rgovd(slow_refill()) as rgovd, Worker(rgovd) as worker:
+        one = worker.permit(tokens=COST, model=arn).expect("Permit")
+        wait_until(lambda: tokens(rgovd, "us.x-v1") < LIMIT, what="one lane")
+        rgovd.restart()
+        two = worker.permit(tokens=1000, model="us.x-v1").expect("Permit")
+        wait_until(lambda: tokens(rgovd, "us.x-v1") < LIMIT - COST - 900,
+                   what="both in it")
+        worker.settle(one["permit"], outcome="unused")
+        worker.settle(two["permit"], outcome="unused")
+        wait_until(lambda: tokens(rgovd, "us.x-v1") == LIMIT, what="all back")
+        names = [l["name"] for l in rgovd.stats()["lanes"]]
+        check(arn not in names, f"no lane of the ARN: {names}")
+
+
 checks.main()
