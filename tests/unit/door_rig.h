@@ -48,7 +48,7 @@ struct rig {
 	/* What the handlers saw; other threads read. */
 	_Atomic unsigned int overtaken; /* the last one's generation */
 	_Atomic unsigned int submitted, cancelled, settled, orphaned,
-		reattached, verbs;
+		reattached, verbs, explained;
 	_Atomic unsigned int recovered[4]; /* submissions, by enum shm_state */
 	_Atomic unsigned int opened,
 		died; /* of this door; other threads read */
@@ -283,11 +283,21 @@ static inline int rig_board(void)
 	return fd;
 }
 
-/* Knows the numbers below 100; above, they are somebody else's. */
+/* Knows the numbers below 100; above, they are somebody else's.  Those of
+ * requests that it keeps, from 1 on, learn a new place. */
 static inline void rig_explain(void *owner, uint64_t request, uid_t uid,
 	bool may_govern, struct wire_explained *ret_answer)
 {
-	(void)owner;
+	struct rig *rig = owner;
+
+	rig->explained++;
+	if (request - 1 < RIG_HELD && rig->held[request - 1].slot != NULL)
+		door_show_place(rig->held[request - 1].slot,
+			&(struct door_place){.request = request,
+				.reason = SHM_WAIT_TURN,
+				.position = 1,
+				.as_of_ns = loop_now_ns(),
+				.until_ns = UINT64_MAX});
 	ret_answer->request = request;
 	ret_answer->outcome = may_govern || (request < 100 && uid == getuid())
 				      ? WIRE_FOUND
