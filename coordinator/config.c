@@ -212,6 +212,8 @@ static int build(struct config_draft *draft)
 	if (rc != 0 && draft->entries == NULL)
 		return rc;
 	config_apply_layers(draft);
+	if (draft->no_memory)
+		return -ENOMEM;
 	config_build_blocks(draft);
 	if (rc == 0 && draft->error->n == 0 && !draft->no_memory) {
 		config_complete(draft);

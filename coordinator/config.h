@@ -68,7 +68,8 @@ struct config {
 	struct config_private *own;
 };
 
-/* A setting of the command line. */
+/* A setting of the command line; "model.PATTERN.tokens_per_minute" is one of a
+ * block, which is added after the others where there is none of this title. */
 struct config_override {
 	const char *key; /* "loop", "upstream.endpoint" */
 	const char *value;
@@ -135,6 +136,11 @@ size_t config_diff(const struct config *old, const struct config *new,
  * Returns 0 or -EIO.
  */
 int config_dump(const struct config *config, FILE *out);
+
+/* What decides over requests, each with its value, as `model.PATTERN.KEY` where
+ * it is of a block: what a trace of the traffic begins with. */
+void config_each_limit(const struct config *config,
+	void (*see)(void *arg, const char *path, const char *value), void *arg);
 
 /*
  * May this peer connect?  own_uid is rgovd's.  With allow_uids and allow_gids

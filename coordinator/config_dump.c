@@ -100,6 +100,50 @@ int config_dump(const struct config *config, FILE *out)
 	return fflush(out) != 0 || ferror(out) ? -EIO : 0;
 }
 
+/* ------------------------------------------------------------ limits */
+
+static bool is_limit(const struct config_key *key)
+{
+	if (key->scope == CONFIG_FLAT)
+		return (key->offset >= offsetof(struct config, policy) &&
+			       key->offset <
+				       offsetof(struct config, upstream)) ||
+		       key == &config_keys[CONFIG_K_FLAT_default_timeout];
+	return key->scope == CONFIG_MODEL || key->scope == CONFIG_USER ||
+	       key->scope == CONFIG_APPLICATION;
+}
+
+static void see_scope(enum config_scope scope, const char *title,
+	const void *base,
+	void (*see)(void *arg, const char *path, const char *value), void *arg)
+{
+	char path[2 * CONFIG_VALUE_BYTES], value[CONFIG_VALUE_BYTES];
+
+	for (size_t i = 0; i < CONFIG_KEYS; i++) {
+		const struct config_key *key = &config_keys[i];
+
+		if (key->scope != scope || !is_limit(key) ||
+			config_value_is_list(key))
+			continue;
+		config_value_print(key, base, value, sizeof(value));
+		if (scope == CONFIG_FLAT)
+			snprintf(path, sizeof(path), "%s", key->name);
+		else
+			snprintf(path, sizeof(path), "%s.%s.%s",
+				config_scope_name(scope), title, key->name);
+		see(arg, path, value);
+	}
+}
+
+void config_each_limit(const struct config *config,
+	void (*see)(void *arg, const char *path, const char *value), void *arg)
+{
+	see_scope(CONFIG_FLAT, "", config, see, arg);
+	for (const struct config_block *block = config->own->blocks;
+		block != NULL; block = block->next)
+		see_scope(block->scope, block->title, block->values, see, arg);
+}
+
 /* ------------------------------------------------------------ differences */
 
 struct names {

@@ -134,14 +134,87 @@ static void complain_unknown(
 			upstream ? dot + 1 : one->key, hint));
 }
 
+/* "model" of "model.PATTERN.requests_per_minute"; CONFIG_FLAT: of no block. */
+static enum config_scope block_scope_of(const char *path)
+{
+	for (int s = CONFIG_MODEL; s < CONFIG_SCOPES; s++) {
+		const char *name = config_scope_name((enum config_scope)s);
+		size_t n = strlen(name);
+
+		/* A pattern may have dots of its own. */
+		if (strncmp(path, name, n) == 0 && path[n] == '.' &&
+			strrchr(path, '.') > path + n)
+			return (enum config_scope)s;
+	}
+	return CONFIG_FLAT;
+}
+
+/* The block of this title, or a new one after the others; NULL: no memory. */
+static struct config_block *block_of(struct config_draft *draft,
+	enum config_scope scope, const char *title, const char *origin)
+{
+	struct config_block **at = &draft->config->own->blocks;
+
+	if (title == NULL || origin == NULL)
+		return NULL;
+	for (; *at != NULL; at = &(*at)->next)
+		if ((*at)->scope == scope && strcmp((*at)->title, title) == 0)
+			return *at;
+	*at = config_alloc(draft, sizeof(**at));
+	if (*at == NULL)
+		return NULL;
+	(*at)->scope = scope;
+	(*at)->title = title;
+	(*at)->origin = origin;
+	return *at;
+}
+
+/* As if it stood at the end of the file, in its block. */
+static void override_in_block(struct config_draft *draft,
+	enum config_scope scope, const struct config_override *one)
+{
+	const char *title = strchr(one->key, '.') + 1;
+	const char *name = strrchr(one->key, '.') + 1;
+	const char *origin = config_printf(draft, "%s", one->option);
+	struct config_entry **at = &draft->entries;
+	struct config_block *block;
+	char hint[160], quoted[CONFIG_FOUND_BYTES];
+
+	if (config_key_find(scope, name) == NULL) {
+		config_complain(draft, one->option, "unknown setting %s%s",
+			config_value_quote(one->key, quoted),
+			config_key_hint(scope, name, hint));
+		return;
+	}
+	block = block_of(draft, scope,
+		config_printf(draft, "%.*s", (int)(name - 1 - title), title),
+		origin);
+	if (block == NULL)
+		return;
+	while (*at != NULL)
+		at = &(*at)->next;
+	*at = config_alloc(draft, sizeof(**at));
+	if (*at == NULL)
+		return;
+	**at = (struct config_entry){.key = config_key_find(scope, name),
+		.block = block,
+		.text = config_printf(draft, "%s", one->value),
+		.origin = origin,
+		.n = 1};
+}
+
 static void apply_overrides(struct config_draft *draft, bool preset_only)
 {
 	for (size_t i = 0; i < draft->source->n_overrides; i++) {
 		const struct config_override *one =
 			&draft->source->overrides[i];
 		const struct config_key *key = config_key_by_path(one->key);
+		enum config_scope scope = block_scope_of(one->key);
 
-		if (key == NULL) {
+		if (scope != CONFIG_FLAT) {
+			if (!preset_only)
+				override_in_block(draft, scope, one);
+		} else if (key == NULL) {
 			if (!preset_only)
 				complain_unknown(draft, one);
 		} else if ((key->type == CONFIG_PRESET) == preset_only) {

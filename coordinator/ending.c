@@ -1,6 +1,8 @@
 /* The end of a request: counted, shown, answered, freed. */
 #include "coordinator/flow.h"
 
+#include "coordinator/trace.h"
+
 struct door_reply plain_reply(enum shm_result result)
 {
 	return (struct door_reply){.result = result,
@@ -77,6 +79,7 @@ void finish(struct request *request, const struct door_reply *reply)
 		explain_end(request, full.result, waited_ns, now);
 		full.waited_ns = waited_ns;
 	}
+	trace_end(governor->trace, request, &full);
 	show_request_gone(request);
 	show_host(governor, now);
 	show_soon(governor);
@@ -110,6 +113,7 @@ void refuse(struct request *request, enum shm_result result, const char *code,
 	reply.retry_after_ns = retry_after_ns;
 	reply.was_issued = request->was_issued; /* by a predecessor */
 	COUNT(governor, refused_requests);
+	trace_refusal(governor->trace, request, &reply);
 	show_soon(governor);
 	governor->queued_bytes -= request->body_bytes;
 	if (request->slot != NULL)

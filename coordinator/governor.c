@@ -5,6 +5,7 @@
 #include "coordinator/flow.h"
 
 #include "coordinator/log.h"
+#include "coordinator/trace.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -170,6 +171,15 @@ static struct policy_config policy_config_of(const struct config *config)
 	return policy;
 }
 
+void governor_reopen(struct governor *governor)
+{
+	int rc = trace_open(&governor->trace, governor->config);
+
+	if (rc < 0)
+		LOG(LOG_ERROR, "record.lost", "the trace is not opened anew",
+			F_S("reason", strerrordesc_np(-rc)));
+}
+
 int governor_init(struct governor *governor, struct loop *loop,
 	const struct config *config, char ret_why[UPSTREAM_MESSAGE_BYTES])
 {
@@ -190,6 +200,8 @@ int governor_init(struct governor *governor, struct loop *loop,
 	if (rc == 0)
 		rc = upstream_create(
 			loop, &config->upstream, &governor->upstream, ret_why);
+	if (rc == 0 || rc == -ENOKEY)
+		governor_reopen(governor);
 	return rc == -ENOKEY ? 0 : rc;
 }
 
@@ -230,6 +242,7 @@ int governor_reload(struct governor *governor, const struct config *config,
 	}
 	was_shadow = governor->config->shadow;
 	governor->config = config;
+	governor_reopen(governor);
 	governor->is_pump_due = true;
 	if (was_shadow && !config->shadow)
 		leave_shadow(governor);
@@ -292,4 +305,5 @@ void governor_fini(struct governor *governor)
 	}
 	explain_free(governor->explainer);
 	policy_free(governor->policy);
+	trace_free(governor->trace);
 }

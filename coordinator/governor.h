@@ -39,6 +39,8 @@ struct user_hold {
 	enum policy_reason reason;
 };
 
+struct trace;
+
 struct governor {
 	struct loop *loop;
 	const struct config *config;
@@ -47,6 +49,7 @@ struct governor {
 	struct intake *intake;
 	struct door *door;
 	struct board_writer board;
+	struct trace *trace; /* NULL: nothing is recorded */
 	struct explainer *explainer;
 
 	struct remarks said_default, said_usage;
@@ -100,6 +103,9 @@ const struct door_handlers *governor_handlers(void);
  * changed; 0 or -errno with words. */
 int governor_reload(struct governor *governor, const struct config *config,
 	char ret_why[UPSTREAM_MESSAGE_BYTES]);
+
+/* The trace goes to its file anew: somebody moved the old one. */
+void governor_reopen(struct governor *governor);
 
 /* After any callback: expires, admits, starts, answers; sets the next timer.
  * Cheap when nothing is due. */

@@ -154,6 +154,27 @@ static void put_quoted(struct line *line, const char *text)
 	put(line, "\"", 1);
 }
 
+size_t log_quote(const char *text, char *ret_quoted, size_t size)
+{
+	const unsigned char *at = (const unsigned char *)text;
+	size_t used = 0, bytes;
+	char escaped[8];
+
+	ret_quoted[used++] = '"';
+	while (*at != '\0') {
+		size_t read = escape(at, escaped, &bytes);
+
+		if (used + bytes + 2 > size)
+			break;
+		memcpy(ret_quoted + used, escaped, bytes);
+		used += bytes;
+		at += read;
+	}
+	ret_quoted[used++] = '"';
+	ret_quoted[used] = '\0';
+	return used;
+}
+
 /* logfmt leaves out the quotes where nobody needs them. */
 static bool is_plain(const char *text)
 {

@@ -48,6 +48,10 @@ void log_write(enum log_level level, const char *event, const char *message,
 	log_write(level, event, message,                                       \
 		(const struct log_field[]){__VA_ARGS__})
 
+/* A text as JSON writes it, in quotes, cut to size (at least 16).  Returns the
+ * bytes without the final zero. */
+size_t log_quote(const char *text, char *ret_quoted, size_t size);
+
 /* Lines that could not be written since the start. */
 uint64_t log_lost(void);
 

@@ -191,6 +191,8 @@ static void on_signal(struct loop_watch *watch, unsigned int events)
 		(ssize_t)sizeof(signal)) {
 		if (signal.ssi_signo == SIGHUP)
 			(void)reload(&rgovd->governor, text, sizeof(text));
+		else if (signal.ssi_signo == SIGUSR1)
+			governor_reopen(&rgovd->governor);
 		else if (signal.ssi_signo == SIGUSR2)
 			dump_state(rgovd);
 		else
@@ -206,6 +208,7 @@ static int watch_signals(struct rgovd *rgovd)
 	(void)sigaddset(&set, SIGHUP);
 	(void)sigaddset(&set, SIGTERM);
 	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGUSR1);
 	(void)sigaddset(&set, SIGUSR2);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
 		return -errno;

@@ -5,6 +5,7 @@
 #include "coordinator/flow.h"
 
 #include "coordinator/log.h"
+#include "coordinator/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -79,6 +80,7 @@ static void expire(struct request *request, uint64_t now_ns)
 	 * stays its holder's, who may still say it. */
 	permit_end(request);
 	policy_overrun(governor->policy, &request->policy, now_ns);
+	trace_permit(governor->trace, request, POLICY_DONE, NULL);
 	if (!request->is_ghost)
 		count_end(
 			governor, POLICY_DONE, now_ns - request->last_start_ns);
@@ -130,6 +132,7 @@ static void end_in_time(struct request *request, enum policy_outcome outcome,
 
 	permit_end(request);
 	settle_in_policy(request, outcome, usage, now_ns);
+	trace_permit(governor->trace, request, outcome, usage);
 	/* A ghost was counted by its predecessor. */
 	if (!request->is_ghost && !governor->is_leaving)
 		count_end(governor, outcome, now_ns - request->last_start_ns);

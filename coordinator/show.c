@@ -7,6 +7,7 @@
 
 #include "coordinator/hints.h"
 #include "coordinator/log.h"
+#include "coordinator/trace.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -188,6 +189,8 @@ static void show_parts(struct governor *governor)
 	store_relaxed(board->counters.connections_opened,
 		upstream.connections_opened);
 	store_relaxed(board->counters.log_lines_lost, log_lost());
+	store_relaxed(
+		board->counters.record_lines_lost, trace_lost(governor->trace));
 }
 
 static void publish(struct governor *governor, uint64_t now_ns)
