@@ -83,6 +83,20 @@ static int set_limits(struct settings *settings,
 	return 0;
 }
 
+/* The last that is set: else there would be something to end. */
+static int set_errors(struct settings *settings,
+	const struct upstream_config *config,
+	char ret_why[UPSTREAM_MESSAGE_BYTES])
+{
+	int rc = error_rules_init(&settings->errors, config);
+
+	if (rc != 0) {
+		(void)refuse(ret_why, "error rules", "no memory");
+		settings_fini(settings);
+	}
+	return rc;
+}
+
 int settings_init(struct settings *settings,
 	const struct upstream_config *config, const char *region,
 	char ret_why[UPSTREAM_MESSAGE_BYTES])
@@ -98,11 +112,14 @@ int settings_init(struct settings *settings,
 		rc = set_limits(settings, config, ret_why);
 	if (rc == 0)
 		rc = set_ca_file(settings, config->ca_file, ret_why);
+	if (rc == 0)
+		rc = set_errors(settings, config, ret_why);
 	return rc;
 }
 
 void settings_fini(struct settings *settings)
 {
 	free(settings->ca_file);
+	error_rules_fini(&settings->errors);
 	*settings = (struct settings){0};
 }

@@ -6,6 +6,7 @@
 #define COORDINATOR_UPSTREAM_SETTINGS_H
 
 #include "coordinator/upstream/bedrock.h"
+#include "coordinator/upstream/error_rules.h"
 #include "coordinator/upstream/exchange.h"
 #include "coordinator/upstream/upstream.h"
 
@@ -17,6 +18,7 @@ struct settings {
 	char *ca_file;                      /* also in options */
 	struct exchange_options options;
 	unsigned int max_connections;
+	struct error_rules errors;
 };
 
 /*

@@ -176,6 +176,7 @@ static void read_answer(struct upstream_exchange *exchange)
 	exchange_judge(exchange, &result);
 	identity_judge(
 		&exchange->upstream->identity, exchange->credentials, &result);
+	error_rules_apply(&exchange->upstream->settings.errors, &result);
 	end_call(exchange, &result);
 }
 

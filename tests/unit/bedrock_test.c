@@ -1,6 +1,7 @@
 /* coordinator/upstream/bedrock: where requests go, what they may carry, what
  * answers mean. */
 #include "coordinator/upstream/bedrock.h"
+#include "coordinator/upstream/error_rules.h"
 #include "tests/unit/suite.h"
 
 #include <errno.h>
@@ -652,10 +653,62 @@ static void cleans_messages(void)
 	CU_ASSERT_STRING_EQUAL(result.code, "Http400");
 }
 
-SUITE("bedrock", T(names_endpoints_of_regions), T(refuses_odd_regions),
-	T(takes_endpoints_apart), T(refuses_odd_endpoints), T(writes_paths),
-	T(refuses_odd_models), T(writes_headers), T(refuses_odd_headers),
-	T(finds_max_tokens), T(refuses_other_bodies), T(estimates_input),
-	T(judges_the_examples), T(scans_the_examples), T(judges_by_status),
-	T(finds_the_type), T(doubts_odd_success), T(reads_usage),
-	T(reads_retry_after), T(reads_heads), T(cleans_messages))
+/* A rule gives an error another outcome, a name's before a status's; what is
+ * not known to have been performed or not is none of its business. */
+static void rules_decide_retries(void)
+{
+	static const struct upstream_error_rule list[] = {
+		{"503", UPSTREAM_RETRY_NO},
+		{"ServiceUnavailableException", UPSTREAM_RETRY_THROTTLE},
+		{"ModelTimeoutException", UPSTREAM_RETRY_TRANSIENT},
+		{"424", UPSTREAM_RETRY_TRANSIENT},
+		{"ThrottlingException", UPSTREAM_RETRY_NO},
+		{"ReadTimeout", UPSTREAM_RETRY_TRANSIENT},
+		{"ConnectFailed", UPSTREAM_RETRY_NO},
+		{"NoSuchThing", UPSTREAM_RETRY_THROTTLE}};
+	static const struct {
+		enum upstream_outcome before, after;
+		int status;
+		const char *code;
+	} cases[] = {
+		{UPSTREAM_TRANSIENT, UPSTREAM_REFUSED, 503, "Http503"},
+		{UPSTREAM_TRANSIENT, UPSTREAM_THROTTLED, 503,
+			"ServiceUnavailableException"},
+		{UPSTREAM_REFUSED, UPSTREAM_TRANSIENT, 408,
+			"ModelTimeoutException"},
+		{UPSTREAM_REFUSED, UPSTREAM_TRANSIENT, 424,
+			"ModelErrorException"},
+		{UPSTREAM_THROTTLED, UPSTREAM_REFUSED, 429,
+			"ThrottlingException"},
+		{UPSTREAM_TIMED_OUT, UPSTREAM_TIMED_OUT, 0, "ReadTimeout"},
+		{UPSTREAM_TRANSIENT, UPSTREAM_REFUSED, 0, "ConnectFailed"},
+		{UPSTREAM_REFUSED, UPSTREAM_REFUSED, 400,
+			"ServiceQuotaExceededException"},
+		{UPSTREAM_OK, UPSTREAM_OK, 200, ""},
+		{UPSTREAM_AMBIGUOUS, UPSTREAM_AMBIGUOUS, 503, "Truncated"},
+	};
+	const struct upstream_config config = {
+		.errors = list, .n_errors = COUNT(list)};
+	struct error_rules rules;
+
+	CU_ASSERT_EQUAL_FATAL(error_rules_init(&rules, &config), 0);
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		result = (struct upstream_result){.outcome = cases[i].before,
+			.http_status = cases[i].status};
+		(void)snprintf(
+			result.code, sizeof(result.code), "%s", cases[i].code);
+		error_rules_apply(&rules, &result);
+		CU_ASSERT_EQUAL(result.outcome, cases[i].after);
+	}
+	error_rules_fini(&rules);
+	error_rules_fini(&rules);
+}
+
+SUITE("bedrock", T(names_endpoints_of_regions), T(rules_decide_retries),
+	T(refuses_odd_regions), T(takes_endpoints_apart),
+	T(refuses_odd_endpoints), T(writes_paths), T(refuses_odd_models),
+	T(writes_headers), T(refuses_odd_headers), T(finds_max_tokens),
+	T(refuses_other_bodies), T(estimates_input), T(judges_the_examples),
+	T(scans_the_examples), T(judges_by_status), T(finds_the_type),
+	T(doubts_odd_success), T(reads_usage), T(reads_retry_after),
+	T(reads_heads), T(cleans_messages))
