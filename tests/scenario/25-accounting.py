@@ -243,4 +243,24 @@ def not_idempotent_is_sent_once():
         equal(c["reissued_requests"], 1, "reissued requests")
 
 
+@checks.test
+def a_missing_maximum_is_said_once():
+    """A body without max_tokens reserves default_max_tokens; that is said once
+    for each model, with the figure, and not where the body has one."""
+    with Sim() as sim, \
+            Rgovd(limits(100) + 'model "*" {\ndefault_max_tokens = 777\n}\n',
+                  sim=sim) as rgovd, Worker(rgovd) as worker:
+        for body in ('{}', '{"a":1}', '{"max_tokens":5}'):
+            worker.invoke(model="a.loud", body=body).expect("Reply")
+        worker.invoke(model="a.named", body='{"max_tokens":5}').expect("Reply")
+        said = [line for line in rgovd.process.text().splitlines()
+                if "event=model.default_max_tokens" in line]
+        equal(len(said), 1, f"lines: {said}")
+        check("level=warn" in said[0] and "model=a.loud" in said[0]
+              and "default_max_tokens=777" in said[0], said[0])
+        events = [e["text"] for e in rgovd.stats()["events"]
+                  if e["kind"] == "default"]
+        equal(len(events), 1, f"events: {events}")
+
+
 checks.main()
