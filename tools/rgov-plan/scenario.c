@@ -316,6 +316,7 @@ static struct reading {
 	const char *file;
 	char *error;
 	bool is_wrong;
+	int lines; /* of the file */
 } reading;
 
 __attribute__((format(printf, 2, 3))) static void complain(
@@ -347,7 +348,11 @@ __attribute__((format(printf, 2, 0))) static void on_error(
 	char words[LOAD_ERROR_BYTES / 2];
 
 	(void)vsnprintf(words, sizeof(words), format, arguments);
-	complain(cfg->line, "%s", words);
+	if (cfg->line >= reading.lines && strstr(words, "'end'") != NULL)
+		complain(
+			reading.lines, "expected }, found the end of the file");
+	else
+		complain(cfg->line, "%s", words);
 }
 
 union values {
@@ -522,7 +527,7 @@ static cfg_t *make_parser(void)
 {
 	static const char *const blocks[] = {
 		"users", "provider", "change", "outage"};
-	cfg_opt_t inner[4][KEYS + 1], outer[KEYS + 5];
+	cfg_opt_t inner[4][KEYS + 1], outer[KEYS + 6];
 	char path[64];
 	cfg_t *root;
 	size_t n = 0;
@@ -530,6 +535,7 @@ static cfg_t *make_parser(void)
 	make_options("", outer);
 	while (outer[n].name != NULL)
 		n++;
+	outer[n++] = (cfg_opt_t)CFG_STR("end", NULL, CFGF_NONE);
 	for (size_t b = 0; b < 4; b++) {
 		make_options(blocks[b], inner[b]);
 		outer[n++] = (cfg_opt_t)CFG_SEC(blocks[b], inner[b],
@@ -573,29 +579,78 @@ static int read_all(cfg_t *root, struct load *load)
 	return rc;
 }
 
-int scenario_read(
-	const char *file, struct load *load, char ret_error[LOAD_ERROR_BYTES])
+enum { MOST_BYTES = 1 << 20 };
+
+/* libConfuse does not mind a block that is never closed; inside of one, this
+ * last setting is wrong. */
+static const char last_setting[] = "\nend = here\n";
+
+static int count_lines(const char *text)
+{
+	int lines = 0;
+
+	for (; *text != '\0'; text++)
+		lines += *text == '\n';
+	return lines - 1;
+}
+
+/* The whole file and the last setting; the caller frees it. */
+static int read_text(const char *file, char **ret_text)
 {
 	FILE *in = fopen(file, "re");
-	cfg_t *root;
-	int rc;
+	char *text;
+	size_t n;
+	int rc = 0;
 
-	if (in == NULL) {
-		rc = -errno;
-		(void)snprintf(ret_error, LOAD_ERROR_BYTES, "%.200s: %s", file,
-			strerror(-rc));
-		return rc;
-	}
-	reading = (struct reading){file, ret_error, false};
-	root = make_parser();
-	if (root == NULL) {
+	if (in == NULL)
+		return -errno;
+	text = malloc(MOST_BYTES + sizeof(last_setting));
+	if (text == NULL) {
 		(void)fclose(in);
 		return -ENOMEM;
 	}
-	if (cfg_parse_fp(root, in) != CFG_SUCCESS)
+	n = fread(text, 1, MOST_BYTES, in);
+	if (ferror(in))
+		rc = -errno;
+	else if (n == MOST_BYTES || memchr(text, '\0', n) != NULL)
+		rc = -EINVAL;
+	(void)fclose(in);
+	if (rc < 0) {
+		free(text);
+		return rc;
+	}
+	memcpy(text + n, last_setting, sizeof(last_setting));
+	*ret_text = text;
+	return 0;
+}
+
+int scenario_read(
+	const char *file, struct load *load, char ret_error[LOAD_ERROR_BYTES])
+{
+	char *text = NULL;
+	cfg_t *root;
+	int rc = read_text(file, &text);
+
+	if (rc == -ENOMEM)
+		return rc;
+	reading = (struct reading){file, ret_error, false, 0};
+	if (rc < 0) {
+		complain(0, "%s",
+			rc == -EINVAL ? "expected text, found a "
+					"zero byte or too much of it"
+				      : strerror(-rc));
+		return rc;
+	}
+	reading.lines = count_lines(text);
+	root = make_parser();
+	if (root == NULL) {
+		free(text);
+		return -ENOMEM;
+	}
+	if (cfg_parse_buf(root, text) != CFG_SUCCESS)
 		complain(0, "expected settings and blocks, found something "
 			    "else");
-	(void)fclose(in);
+	free(text);
 	rc = reading.is_wrong ? -EINVAL : read_all(root, load);
 	if (rc == 0 && reading.is_wrong)
 		rc = -EINVAL;
