@@ -36,9 +36,13 @@ struct fair {
 	struct policy *policy;
 	uint32_t max_concurrent;
 	double weight[SIDES];
-	bool is_apps; /* the sides are applications */
+	bool is_apps;   /* the sides are applications */
+	int64_t thrift; /* the second uses that many times less */
 	struct policy_request sides[SIDES][MEMBERS][QUEUED];
 	struct policy_request others[OTHERS];
+	/* By its own book: what was used, and what is reserved in flight; the
+	 * last is for all others. */
+	double served[SIDES + 1];
 	double least, most; /* of the difference of the sides */
 };
 
@@ -107,16 +111,45 @@ static void stir_others(struct fair *fair)
 		policy_remove(fair->policy, request);
 }
 
+/* SIDES: neither side's. */
+static int side_of(
+	const struct fair *fair, const struct policy_request *request)
+{
+	const struct policy_request *first = &fair->sides[0][0][0];
+
+	if (request < first || request >= first + SIDES * MEMBERS * QUEUED)
+		return SIDES;
+	return (int)((request - first) / (MEMBERS * QUEUED));
+}
+
+/* A side has received so much more, or less. */
+static void serve(
+	struct fair *fair, const struct policy_request *request, double tokens)
+{
+	fair->served[side_of(fair, request)] += tokens;
+}
+
+static double reserved(const struct policy_request *request)
+{
+	return (double)(request->input_tokens + request->output_tokens);
+}
+
 /* As reserved, below, above, or lost; a third of those that run. */
 static void end_some(struct fair *fair, struct policy_request *request)
 {
-	struct policy_usage usage = {draw(fair, LARGEST), 0, -1, -1};
+	struct policy_usage usage = {1 + draw(fair, LARGEST), 0, -1, -1};
 
 	if (request->state != POLICY_RUNNING || draw(fair, 3) != 0)
 		return;
-	policy_finish(fair->policy, request,
-		draw(fair, 10) ? POLICY_DONE : POLICY_LOST, &usage,
-		fair->now_ns);
+	if (draw(fair, 10) == 0) {
+		policy_finish(
+			fair->policy, request, POLICY_LOST, NULL, fair->now_ns);
+		return;
+	}
+	if (side_of(fair, request) == 1)
+		usage.input_tokens = 1 + usage.input_tokens / fair->thrift;
+	serve(fair, request, (double)usage.input_tokens - reserved(request));
+	policy_finish(fair->policy, request, POLICY_DONE, &usage, fair->now_ns);
 }
 
 static void drop(struct fair *fair, struct policy_request *request)
@@ -124,18 +157,10 @@ static void drop(struct fair *fair, struct policy_request *request)
 	rig_drop(fair->policy, request, fair->now_ns);
 }
 
-static double service(const struct fair *fair, int side)
-{
-	double sum = 0;
-
-	for (int i = 0; i < n_members(fair); i++)
-		sum += rig_user(fair->policy, members[side][i]).service;
-	return sum / fair->weight[side];
-}
-
 static void measure(struct fair *fair)
 {
-	double difference = service(fair, 0) - service(fair, 1);
+	double difference = fair->served[0] / fair->weight[0] -
+			    fair->served[1] / fair->weight[1];
 
 	if (difference < fair->least)
 		fair->least = difference;
@@ -151,7 +176,7 @@ static void step(struct fair *fair)
 	keep_backlogged(fair);
 	stir_others(fair);
 	while ((request = rig_admit(fair->policy, fair->now_ns)) != NULL)
-		policy_started(fair->policy, request, fair->now_ns);
+		serve(fair, request, reserved(request));
 	visit_all(fair, end_some);
 	keep_backlogged(fair);
 	measure(fair);
@@ -167,6 +192,7 @@ static void open_fair(struct fair *fair, uint64_t seed)
 	fair->is_apps = seed % 2;
 	/* So that a side has more than can run. */
 	fair->max_concurrent = 1 + draw(fair, QUEUED - 2);
+	fair->thrift = 1 + draw(fair, 8);
 	fair->weight[0] = 1;
 	fair->weight[1] = fair->is_apps ? 1 : 1 + draw(fair, 4);
 	users[1].weight = fair->weight[1];
