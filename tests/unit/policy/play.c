@@ -327,6 +327,17 @@ static void write_down_end(struct world *world, int id, uint64_t used)
 	run->back = used < run->tokens ? run->tokens - used : 0;
 }
 
+/* All that it reserved may come back now. */
+static void write_down_late(struct world *world, int id)
+{
+	struct book_entry *run = &world->book.runs[world->book.n_runs++];
+
+	*run = world->book.runs[world->run_of[id]];
+	run->at_ns = run->end_ns = world->now_ns;
+	run->back = run->tokens;
+	run->tokens = 0;
+}
+
 /* ------------------------------------------------------------ the steps */
 
 static void start(struct world *world, int id)
@@ -513,6 +524,37 @@ static void fail(struct world *world, const struct script_step *step)
 		real ? "is tried again" : "is not");
 }
 
+/* A permit's time to live is over. */
+static void overrun(struct world *world, const struct script_step *step)
+{
+	int id = choose(world, POLICY_RUNNING, step->which);
+
+	if (id == REF_NOBODY)
+		return;
+	write_down_end(world, id, world->ref.requests[id].reserved);
+	policy_overrun(world->real, &world->requests[id], world->now_ns);
+	ref_overrun(&world->ref, id, world->now_ns);
+	tell(world, "request %d is overdue", id);
+}
+
+static void settle_late(struct world *world, const struct script_step *step)
+{
+	int id = choose(world, POLICY_OVERDUE, step->which);
+	enum policy_outcome outcome = step->how % 4;
+	struct policy_usage usage = {draw_tokens(step->a), draw_tokens(step->b),
+		-1, draw_tokens(step->c)};
+
+	if (id == REF_NOBODY)
+		return;
+	write_down_late(world, id);
+	policy_settle_overdue(world->real, &world->requests[id], outcome,
+		&usage, world->now_ns);
+	ref_settle_overdue(&world->ref, id, outcome, &usage, world->now_ns);
+	tell(world, "request %d is settled late, outcome %d, %lld + %lld", id,
+		outcome, (long long)usage.input_tokens,
+		(long long)usage.output_tokens);
+}
+
 static void give_up(struct world *world, const struct script_step *step)
 {
 	int id = choose(world, step->how % 3 ? POLICY_QUEUED : POLICY_BACKOFF,
@@ -662,6 +704,8 @@ static void do_step(struct world *world, const struct script_step *step)
 		[SCRIPT_SUBMIT] = submit,
 		[SCRIPT_FINISH] = finish,
 		[SCRIPT_FAIL] = fail,
+		[SCRIPT_OVERRUN] = overrun,
+		[SCRIPT_SETTLE] = settle_late,
 		[SCRIPT_REMOVE] = give_up,
 		[SCRIPT_PASS] = pass,
 		[SCRIPT_RELOAD] = reload,
@@ -700,6 +744,11 @@ static void leave(struct world *world)
 			policy_finish(world->real, &world->requests[i],
 				POLICY_UNUSED, NULL, world->now_ns);
 			ref_finish(&world->ref, i, POLICY_UNUSED, NULL,
+				world->now_ns);
+		} else if (world->requests[i].state == POLICY_OVERDUE) {
+			policy_settle_overdue(world->real, &world->requests[i],
+				POLICY_LOST, NULL, world->now_ns);
+			ref_settle_overdue(&world->ref, i, POLICY_LOST, NULL,
 				world->now_ns);
 		} else if (world->requests[i].state != POLICY_NEW) {
 			policy_remove(world->real, &world->requests[i]);

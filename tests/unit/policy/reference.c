@@ -206,6 +206,7 @@ static void run(struct ref *ref, int id, uint64_t tokens, uint64_t expected)
 	r->attempts++;
 	r->admitted_ns = ref->now_ns;
 	r->epoch = lane->gate.epoch;
+	r->made = lane->made;
 	if (lane->gate.is_closed)
 		lane->gate.probe = id;
 	lane->admitted++;
@@ -342,6 +343,40 @@ void ref_finish(struct ref *ref, int id, enum policy_outcome outcome,
 	ref_gate_ended(
 		&lane->gate, id, outcome == POLICY_DONE && !r->is_failed);
 	stop(ref, id, POLICY_NEW, used, cost);
+}
+
+/* Holds nothing any more; what it was charged is remembered. */
+void ref_overrun(struct ref *ref, int id, uint64_t now_ns)
+{
+	struct ref_request *r = &ref->requests[id];
+
+	ref_finish(ref, id, POLICY_DONE, NULL, now_ns);
+	r->state = POLICY_OVERDUE;
+	r->charged = r->reserved > 0 ? r->reserved : 1;
+}
+
+/* As if it came at the end: tokens, service, the gate. */
+void ref_settle_overdue(struct ref *ref, int id, enum policy_outcome outcome,
+	const struct policy_usage *usage, uint64_t now_ns)
+{
+	struct ref_request *r = &ref->requests[id];
+	uint64_t used = r->reserved, cost = r->charged;
+
+	ref_clock(ref, now_ns);
+	r->state = POLICY_NEW;
+	if (outcome == POLICY_DONE) {
+		used = ref_used(ref, r, usage);
+		cost = used > 0 ? used : 1;
+	} else if (outcome == POLICY_THROTTLED) {
+		(void)ref_failed(ref, id, POLICY_FAIL_THROTTLE, 0);
+		used = 0;
+		cost = 1;
+	} else if (outcome == POLICY_UNUSED) {
+		used = cost = 0;
+	}
+	settle_tokens(ref, r, used);
+	ref_charge(ref, r, (double)cost - (double)r->charged);
+	ref_look_at_user(ref, r->user);
 }
 
 /* Attempts, time, and the lane's budget. */

@@ -107,6 +107,7 @@ struct ref_request {
 	uint64_t reserved, charged, admitted_ns, started_ns, epoch;
 	uint64_t day[3]; /* of the reservation: host, lane, user */
 	bool is_started, is_counted, is_failed;
+	uint64_t made;    /* its lane; of an overdue one it may be gone */
 	bool is_budgeted; /* charged to its user's budget too */
 };
 
@@ -151,6 +152,9 @@ void ref_finish(struct ref *ref, int id, enum policy_outcome outcome,
 	const struct policy_usage *usage, uint64_t now_ns);
 bool ref_retry(struct ref *ref, int id, enum policy_failure failure,
 	uint64_t hint_ns, uint64_t now_ns);
+void ref_overrun(struct ref *ref, int id, uint64_t now_ns);
+void ref_settle_overdue(struct ref *ref, int id, enum policy_outcome outcome,
+	const struct policy_usage *usage, uint64_t now_ns);
 void ref_remove(struct ref *ref, int id);
 void ref_close_lane(struct ref *ref, int lane, uint64_t until_ns);
 

@@ -74,9 +74,11 @@ struct script_settings {
 /* KIND(name, how often of 100) */
 #define SCRIPT_KINDS(KIND)                                                     \
 	KIND(LEARN, 1)                                                         \
-	KIND(SUBMIT, 33)                                                       \
+	KIND(OVERRUN, 2)                                                       \
+	KIND(SETTLE, 2)                                                        \
+	KIND(SUBMIT, 30)                                                       \
 	KIND(START, 13)                                                        \
-	KIND(FINISH, 14)                                                       \
+	KIND(FINISH, 13)                                                       \
 	KIND(FAIL, 8)                                                          \
 	KIND(REMOVE, 3)                                                        \
 	KIND(PASS, 25)                                                         \
