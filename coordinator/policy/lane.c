@@ -19,7 +19,7 @@ struct policy_lane *lane_create(struct policy *policy, const char *name,
 		return NULL;
 	memcpy(lane->name, name, size);
 	lane->policy = policy;
-	lane->served = ++policy->turns;
+	lane->made = lane->served = ++policy->turns;
 	if (window_init(&lane->window, 0, 0) != 0) {
 		free(lane);
 		return NULL;
@@ -209,6 +209,16 @@ struct policy_lane *lane_get(
 	if (lane == policy->fallback && name != model_id && !ungoverned)
 		lane = get(policy, model_id, now_ns, &ungoverned);
 	return lane == policy->fallback && ungoverned ? ungoverned : lane;
+}
+
+struct policy_lane *lane_of_turn(const struct policy *policy, uint64_t made)
+{
+	if (policy->fallback->made == made)
+		return policy->fallback;
+	for (size_t i = 0; i < policy->n_lanes; i++)
+		if (policy->lanes[i]->made == made)
+			return policy->lanes[i];
+	return NULL;
 }
 
 static uint64_t at_most(uint64_t tokens)

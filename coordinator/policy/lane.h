@@ -20,6 +20,7 @@ struct policy_lane {
 	struct policy_lane *prev, *next; /* policy->ready */
 	bool is_ready;                   /* somebody is in its order */
 	uint64_t served; /* its last turn, of policy->turns; made: one too */
+	uint64_t made;   /* which names it */
 	const struct policy_model *model; /* NULL: no block */
 	struct rank ranks[POLICY_CLASSES];
 	struct team *teams;
@@ -51,6 +52,8 @@ struct policy_lane *lane_get(
 struct policy_lane *lane_create(struct policy *policy, const char *name,
 	const struct policy_model *model, uint64_t now_ns);
 void lane_free(struct policy_lane *lane);
+/* The one that is called so; NULL: it was given up.  For what is rare. */
+struct policy_lane *lane_of_turn(const struct policy *policy, uint64_t made);
 
 /* Limits from `model` and the general settings. */
 void lane_configure(struct policy_lane *lane, const struct policy_model *model,

@@ -1,6 +1,6 @@
 /*
  * Permits that were not settled in time.  They hold nothing: what a late
- * settlement corrects is looked for by name, and may be forgotten by then.
+ * settlement corrects is looked for, and may be forgotten by then.
  */
 #include "coordinator/policy/inside.h"
 
@@ -12,6 +12,7 @@ void policy_overrun(
 {
 	uint64_t tokens = request->p.reserved_tokens;
 
+	request->p.arrival = request->lane->made;
 	policy_finish(policy, request, POLICY_DONE, NULL, now_ns);
 	request->p.charged = tokens > 0 ? tokens : 1;
 	request->p.reserved_tokens = tokens;
@@ -28,6 +29,7 @@ int policy_restore_overdue(struct policy *policy,
 	request->p.day = tokens_day_at(&request->lane->tokens, started_ns);
 	if (request->user_entry->budget != NULL)
 		request->p.flags = POLICY_BUDGETED;
+	request->p.arrival = request->lane->made;
 	place_forget(policy, request);
 	/* The service of a predecessor is not known: p.charged stays 0. */
 	request->p.reserved_tokens = charged;
@@ -47,12 +49,15 @@ static uint64_t settle(struct policy *policy, struct policy_request *request,
 	case POLICY_LOST:
 		break;
 	case POLICY_DONE:
-		used = lane_used(request->lane, request, usage);
+		used = lane_used(
+			request->lane ? request->lane : policy->fallback,
+			request, usage);
 		*ret_cost = used > 0 ? used : 1;
 		break;
 	case POLICY_THROTTLED:
-		(void)retry_failed(policy, request, POLICY_FAIL_THROTTLE, 0,
-			policy->now_ns);
+		if (request->lane != NULL)
+			(void)retry_failed(policy, request,
+				POLICY_FAIL_THROTTLE, 0, policy->now_ns);
 		used = 0;
 		*ret_cost = 1;
 		break;
@@ -68,10 +73,12 @@ static void correct_user(struct policy *policy,
 {
 	const char *app = request->app ? request->app : "";
 	struct policy_user *user = user_find(policy, app, request->user);
-	struct seat *seat = user ? user_find_seat(user, request->lane) : NULL;
+	struct seat *seat = NULL;
 
 	if (user == NULL)
 		return;
+	if (request->lane != NULL)
+		seat = user_find_seat(user, request->lane);
 	if (seat != NULL && request->p.charged != 0)
 		order_correct(seat, request->p.rank, request->p.charged, cost);
 	if (user->budget == NULL || !(request->p.flags & POLICY_BUDGETED))
@@ -91,11 +98,10 @@ void policy_settle_overdue(struct policy *policy,
 	assert(request->state == POLICY_OVERDUE);
 	now_ns = policy_clock(policy, now_ns);
 	request->state = POLICY_NEW;
-	request->lane = lane_get(policy, request->model_id, now_ns);
-	if (request->lane == NULL)
-		return; /* no memory for a lane that was spent: as charged */
+	request->lane = lane_of_turn(policy, request->p.arrival);
 	used = settle(policy, request, outcome, usage, &cost);
-	tokens_correct(&request->lane->tokens, was, used, day, now_ns);
+	if (request->lane != NULL)
+		tokens_correct(&request->lane->tokens, was, used, day, now_ns);
 	tokens_correct(&policy->tokens, was, used, day, now_ns);
 	correct_user(policy, request, used, cost);
 	request->lane = NULL;

@@ -205,7 +205,7 @@ struct policy_request {
 	struct {
 		struct policy_request *prev, *next; /* its queue */
 		struct seat *seat;
-		uint64_t arrival;
+		uint64_t arrival; /* OVERDUE: what names its lane */
 		uint64_t reserved_tokens; /* while RUNNING */
 		uint64_t charged; /* in the fairness account, while RUNNING */
 		uint64_t started_ns;
