@@ -355,27 +355,33 @@ void ref_overrun(struct ref *ref, int id, uint64_t now_ns)
 	r->charged = r->reserved > 0 ? r->reserved : 1;
 }
 
-/* As if it came at the end: tokens, service, the gate. */
+/* As if it came at the end: tokens, service, the gate.  A lane that was given
+ * up meanwhile has nothing to correct. */
 void ref_settle_overdue(struct ref *ref, int id, enum policy_outcome outcome,
 	const struct policy_usage *usage, uint64_t now_ns)
 {
 	struct ref_request *r = &ref->requests[id];
+	bool has_lane = ref->lanes[r->lane].made == r->made;
 	uint64_t used = r->reserved, cost = r->charged;
 
 	ref_clock(ref, now_ns);
 	r->state = POLICY_NEW;
+	if (!has_lane)
+		r->lane = REF_GONE;
 	if (outcome == POLICY_DONE) {
 		used = ref_used(ref, r, usage);
 		cost = used > 0 ? used : 1;
 	} else if (outcome == POLICY_THROTTLED) {
-		(void)ref_failed(ref, id, POLICY_FAIL_THROTTLE, 0);
+		if (has_lane)
+			(void)ref_failed(ref, id, POLICY_FAIL_THROTTLE, 0);
 		used = 0;
 		cost = 1;
 	} else if (outcome == POLICY_UNUSED) {
 		used = cost = 0;
 	}
 	settle_tokens(ref, r, used);
-	ref_charge(ref, r, (double)cost - (double)r->charged);
+	if (has_lane)
+		ref_charge(ref, r, (double)cost - (double)r->charged);
 	ref_look_at_user(ref, r->user);
 }
 

@@ -15,7 +15,8 @@
 
 enum {
 	REF_REQUESTS = 24,
-	REF_LANES = 8, /* the default one is 0 */
+	REF_LANES = 8,        /* the default one is 0 */
+	REF_GONE = REF_LANES, /* in place of one that was given up */
 	REF_USERS = 12,
 	REF_APPS = 3,
 	REF_STARTS = 512,
@@ -130,7 +131,7 @@ struct ref {
 	int64_t head, tail;
 	uint64_t full_from_ns, full_until_ns;
 	struct ref_scope host;
-	struct ref_lane lanes[REF_LANES];
+	struct ref_lane lanes[REF_LANES + 1];
 	char apps[REF_APPS][64];
 	double app_weight[REF_APPS];
 	struct ref_user users[REF_USERS];
