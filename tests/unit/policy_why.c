@@ -294,8 +294,9 @@ static void the_times_are_those_of_the_reasons_given(void)
 {
 	uint64_t seed = rig_seed(11), seen_ns[POLICY_WAIT_REASONS] = {0};
 
-	for (int i = 0; i < 60; i++) {
-		struct run run = {.random = seed + i};
+	for (int i = 0; i < 200; i++) {
+		struct run run = {
+			.random = (seed + i) * UINT64_C(0x9e3779b97f4a7c15)};
 
 		play(&run);
 		for (int j = 0; j < POLICY_WAIT_REASONS; j++)
