@@ -40,6 +40,9 @@ static void queue(
 /* The waiting part of policy and user: queued or backing off. */
 static void count_waiting(struct policy *policy, struct policy_request *request)
 {
+	/* Here was what it needed while it ran. */
+	request->p.deadline_place = request->p.age_place = 0;
+	request->p.due_place = 0;
 	request->user_entry->queued++;
 	policy->queued++;
 	if (policy->queued > policy->queued_peak)
@@ -107,13 +110,16 @@ static void count_running(struct policy *policy, struct policy_request *request)
 	request->user_entry->admitted++;
 }
 
+/* What it needs while it runs comes after it has left its queue. */
 static void run(struct policy *policy, struct policy_request *request,
-	uint64_t tokens, uint64_t cost, uint64_t now_ns)
+	uint64_t tokens, uint64_t cost, uint64_t day, uint64_t now_ns)
 {
 	struct policy_lane *lane = request->lane;
 
 	order_start(request, cost > 0 ? cost : 1);
 	request->p.reserved_tokens = tokens;
+	request->p.day = day;
+	request->p.started_ns = 0;
 	gate_pass(&lane->gate, request);
 	request->state = POLICY_RUNNING;
 	request->attempts++;
@@ -139,10 +145,8 @@ void place_run(
 	struct budget *budget = request->user_entry->budget;
 	uint64_t tokens = lane_reservation(lane, request);
 
-	if (request->state == POLICY_QUEUED)
-		fetch(policy, request);
-
 	if (request->state == POLICY_QUEUED) {
+		fetch(policy, request);
 		age_leave(&policy->age, request);
 		lane->queued--;
 		uncount_waiting(policy, request);
@@ -153,15 +157,14 @@ void place_run(
 	tokens_reserve(&policy->tokens, tokens, now_ns);
 	meter_add(&lane->adapt.meter, tokens, now_ns);
 	adapt_admitted(lane, tokens, now_ns);
-	request->p.day = lane->tokens.day;
 	request->p.flags = 0;
-	request->p.started_ns = 0;
 	if (budget != NULL) {
 		window_hold(&budget->window);
 		tokens_reserve(&budget->tokens, tokens, now_ns);
 		request->p.flags = POLICY_BUDGETED;
 	}
-	run(policy, request, tokens, lane_expected(lane, request), now_ns);
+	run(policy, request, tokens, lane_expected(lane, request),
+		lane->tokens.day, now_ns);
 }
 
 /* Charged already where what a predecessor left was restored. */
@@ -198,13 +201,13 @@ void place_hold(struct policy *policy, struct policy_request *request,
 
 	hold_tokens(bucket, reserved >= 0, tokens, now_ns);
 	hold_tokens(&policy->tokens, policy->is_restored, tokens, now_ns);
-	request->p.day =
-		reserved < 0 ? bucket->day : tokens_day_at(bucket, started_ns);
 	meter_add(&request->lane->adapt.meter, tokens, now_ns);
 	request->p.flags = POLICY_STARTED;
 	hold_budget(request, tokens, started_ns, now_ns);
+	run(policy, request, tokens, tokens,
+		reserved < 0 ? bucket->day : tokens_day_at(bucket, started_ns),
+		now_ns);
 	request->p.started_ns = now_ns;
-	run(policy, request, tokens, tokens, now_ns);
 }
 
 /* For predictions. */

@@ -184,12 +184,12 @@ enum policy_state {
  */
 struct policy_request {
 	const char *model_id;
-	const char *user; /* 1 to 63 bytes, the fairness key */
-	const char *app;  /* the fairness key above it; NULL is "" */
-	enum policy_class class;
+	const char *user;       /* 1 to 63 bytes, the fairness key */
+	const char *app;        /* the fairness key above it; NULL is "" */
 	uint64_t input_tokens;  /* estimate */
 	uint64_t output_tokens; /* the maximum asked for; 0: not said */
 	uint64_t deadline_ns;   /* always set */
+	enum policy_class class;
 	bool is_permit;
 	bool is_shadow; /* the owner's own mark */
 
@@ -203,23 +203,32 @@ struct policy_request {
 
 	/* Private to policy/. */
 	struct {
-		struct policy_request *prev, *next; /* its queue */
 		struct seat *seat;
 		uint64_t arrival; /* OVERDUE: what names its lane */
-		uint64_t reserved_tokens; /* while RUNNING */
-		uint64_t charged; /* in the fairness account, while RUNNING */
-		uint64_t started_ns;
-		uint64_t epoch;       /* of the lane's gate at admission */
-		uint64_t used_tokens; /* in the minute before its start */
-		uint64_t day;         /* of the reservation */
-		/* In the timelines and the heap. */
-		uint32_t deadline_place, age_place, due_place;
-		uint32_t used_starts;
+		/* Many wait: what it needs then and what it needs while it runs
+		 * share their memory: place.c. */
+		union {
+			struct { /* QUEUED, BACKOFF */
+				struct policy_request *prev, *next;
+				/* In the timelines and the heap. */
+				uint32_t deadline_place, age_place, due_place;
+				uint32_t ticket; /* grows along its queue */
+			};
+			struct { /* RUNNING, OVERDUE */
+				uint64_t reserved_tokens;
+				uint64_t charged; /* in the order's account */
+				uint64_t started_ns;
+				uint64_t epoch;       /* of the gate */
+				uint64_t used_tokens; /* in the minute before
+							 its start */
+				uint64_t day;         /* of the reservation */
+				uint32_t used_starts;
+			};
+		};
 		uint32_t retry_cost; /* the last one paid */
 		uint32_t failures;   /* that count, in this lane */
 		uint32_t flags;
-		enum policy_class rank; /* after ageing */
-		uint32_t ticket;        /* grows along its queue */
+		enum policy_class rank;               /* after ageing */
 		uint32_t waited[POLICY_WAIT_REASONS]; /* why_flip() */
 	} p;
 };
