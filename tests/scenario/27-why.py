@@ -54,8 +54,9 @@ class Asker:
 
 
 def config(text="", rpm=60, concurrency=8, per_user=8, minute=1.5):
-    """Limits that do not bind, and those of the case."""
-    return limits(rpm, concurrency, per_user, minute=minute, guard=0.1) + text
+    """Limits that do not bind, and those of the case; none that adapts."""
+    return (limits(rpm, concurrency, per_user, minute=minute, guard=0.1)
+            + "adaptive = false\n" + text)
 
 
 def counted(rgovd, name, n):
@@ -194,7 +195,7 @@ def a_throttle_holds_everybody():
     "The one that was throttled backs off, and the gate is closed for others."
     with Sim(latency="fixed:0.01",
              extra=("--fault", "429@1", "--retry-after-ms", 1500)) as sim, \
-            Rgovd(config("adaptive = false"), sim=sim) as rgovd:
+            Rgovd(config(), sim=sim) as rgovd:
         throttled = Asker(rgovd, "alice")
         counted(rgovd, "throttled_requests", 1)
         asker = Asker(rgovd, "bob")
@@ -212,8 +213,7 @@ def a_probe_holds_everybody():
     "After the gate one goes first, and the others wait for what becomes of it."
     with Sim(latency="fixed:1.2",
              extra=("--fault", "429@1", "--retry-after-ms", 100)) as sim, \
-            Rgovd(config('adaptive = false\nprobe_ok_after = "1s"'),
-                  sim=sim) as rgovd:
+            Rgovd(config('probe_ok_after = "1s"'), sim=sim) as rgovd:
         probe = Asker(rgovd, "alice")
         counted(rgovd, "retries", 1)
         asker = Asker(rgovd, "bob")
