@@ -5,7 +5,7 @@ at the end."""
 
 from harness import *
 
-USAGE, DATA, UNAVAILABLE = 64, 65, 69
+USAGE, DATA, UNAVAILABLE, FORBIDDEN = 64, 65, 69, 77
 
 # One request; meanwhile the process looks at it.  Prints how it ended.
 ASK = """
@@ -289,6 +289,32 @@ def rgov_why_says_what_is_wrong():
         done = rgovd.rgov("why", "1")
         equal(done.returncode, UNAVAILABLE, f"without rgovd: {done.stderr}")
         rgovd.start()
+
+
+@checks.test
+def a_request_of_another_uid_is_not_told():
+    "77, until that uid governs."
+    if os.geteuid() != 0:
+        raise Skip("not root: there is no other uid to be")
+    others = 'socket_mode = "0666"\nallow_uids = {"65534"}\n'
+    with Sim(latency="fixed:1.2") as sim, \
+            Rgovd(config(others), sim=sim) as rgovd:
+        for path in (rgovd.scratch.path, rgovd.runtime_dir):
+            path.chmod(0o711)
+        asker = Asker(rgovd, "alice")
+        counted(rgovd, "started_requests", 1)
+        number = str(rgovd.stats()["live"][0]["request"])
+
+        def ask():
+            return run([BUILD / "rgov", "why", number], env=rgovd.tool_env(),
+                       user=65534, group=65534, extra_groups=[])
+        done = ask()
+        equal((done.returncode, done.stdout), (FORBIDDEN, ""), done.stderr)
+        check(f"request {number} is another user's" in done.stderr, done.stderr)
+        rgovd.write_config(config(others + 'admin_uids = {"65534"}\n'))
+        equal(rgovd.rgov("reload").returncode, 0, "the reload")
+        check(": running for " in ask().stdout, "an administrator is told")
+        asker.end()
 
 
 checks.main()
