@@ -143,6 +143,25 @@ static const char *words_of_excess(
 	return room;
 }
 
+/* What its lane refuses another model's may take. */
+static enum policy_refusal offer_others(struct request *request,
+	enum policy_refusal refusal, uint64_t now_ns,
+	uint64_t *ret_retry_after_ns)
+{
+	const char *model_id;
+
+	while (refusal == POLICY_TOO_LARGE || refusal == POLICY_LANE_CLOSED) {
+		model_id = request_next_model(request);
+		if (model_id == NULL)
+			break;
+		request->policy.model_id = model_id;
+		refusal = offer(request->governor, &request->policy, now_ns,
+			ret_retry_after_ns);
+		request_has_moved(request);
+	}
+	return refusal;
+}
+
 static void enqueue(struct request *request)
 {
 	uint64_t now = loop_now_ns();
@@ -155,6 +174,7 @@ static void enqueue(struct request *request)
 	}
 	refusal = offer(
 		request->governor, &request->policy, now, &retry_after_ns);
+	refusal = offer_others(request, refusal, now, &retry_after_ns);
 	if (refusal == POLICY_QUEUE_FULL)
 		show_no_place(request, now, retry_after_ns);
 	if (refusal != POLICY_ACCEPTED) {

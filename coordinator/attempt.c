@@ -239,24 +239,72 @@ static void note_throttle(
 			next_day_ns(loop_now_ns()));
 }
 
+/* False: no other attempt changes anything. */
+static bool is_failure(const struct request *request,
+	const struct upstream_result *result, enum policy_failure *ret_failure)
+{
+	switch (result->outcome) {
+	case UPSTREAM_THROTTLED:
+	case UPSTREAM_THROTTLED_DAY:
+		*ret_failure = POLICY_FAIL_THROTTLE;
+		return true;
+	case UPSTREAM_TRANSIENT:
+		*ret_failure = POLICY_FAIL_TRANSIENT;
+		return true;
+	case UPSTREAM_AMBIGUOUS:
+		*ret_failure = POLICY_FAIL_LOST;
+		return request->is_idempotent;
+	case UPSTREAM_OK:
+	case UPSTREAM_REFUSED:
+	case UPSTREAM_TIMED_OUT:
+	case UPSTREAM_REPLY_TOO_LARGE:
+	case UPSTREAM_ABORTED:
+		break;
+	}
+	return false;
+}
+
+/* The provider's hint; of a daily quota the day's turn. */
+static uint64_t hint_of(const struct upstream_result *result, uint64_t now_ns)
+{
+	uint64_t day_ns = result->outcome == UPSTREAM_THROTTLED_DAY
+				  ? next_day_ns(now_ns) - now_ns
+				  : 0;
+
+	return day_ns > result->retry_after_ns ? day_ns
+					       : result->retry_after_ns;
+}
+
+/* Does it go on with another model? */
+static bool is_diverted(struct request *request, enum policy_failure failure)
+{
+	struct governor *governor = request->governor;
+	const char *model_id;
+
+	/* Without memory for the name, or a lane that takes it: the next. */
+	while ((model_id = request_next_model(request)) != NULL)
+		if (policy_divert(governor->policy, &request->policy, model_id,
+			    failure, loop_now_ns()))
+			break;
+	if (model_id != NULL)
+		request_has_moved(request);
+	return model_id != NULL;
+}
+
 /* Is it tried again?  Then it is in the policy's hands. */
 static bool is_retried(
 	struct request *request, const struct upstream_result *result)
 {
 	struct governor *governor = request->governor;
-	enum policy_failure failure = POLICY_FAIL_TRANSIENT;
+	uint64_t now_ns = loop_now_ns();
+	enum policy_failure failure;
 
-	if (result->outcome == UPSTREAM_THROTTLED)
-		failure = POLICY_FAIL_THROTTLE;
-	else if (result->outcome == UPSTREAM_AMBIGUOUS)
-		failure = POLICY_FAIL_LOST;
-	else if (result->outcome != UPSTREAM_TRANSIENT)
-		return false;
-	if (failure == POLICY_FAIL_LOST && !request->is_idempotent)
+	if (!is_failure(request, result, &failure))
 		return false;
 	/* Told in any case: a throttle closes the gate for everyone. */
 	if (!policy_retry(governor->policy, &request->policy, failure,
-		    result->retry_after_ns, loop_now_ns()))
+		    hint_of(result, now_ns), now_ns) &&
+		!is_diverted(request, failure))
 		return false;
 	/* Nobody waits for it, or rgovd goes: it had its chance. */
 	if (request->slot == NULL) {
@@ -361,6 +409,7 @@ static void deliver(
 		.code = result->code,
 		.message = result->message,
 		.request_id = result->request_id,
+		.model = request->other_model,
 		.body = result->body,
 		.body_bytes = result->body_bytes,
 	};

@@ -86,6 +86,7 @@ struct request *request_create(
 		.output_tokens = submission->output_tokens,
 		.deadline_ns = submission->deadline_ns,
 		.is_permit = submission->kind == SHM_PERMIT,
+		.suits_all = submission->operation == SHM_CONVERSE,
 	};
 	if (!copy_texts(request, submission)) {
 		request_free(request);
@@ -94,10 +95,38 @@ struct request *request_create(
 	return request;
 }
 
+const char *request_next_model(struct request *request)
+{
+	const char *next =
+		policy_next_model(request->governor->policy, &request->policy);
+	char *copy = next != NULL ? strdup(next) : NULL;
+
+	if (copy == NULL)
+		return NULL;
+	/* The one that it has may be in use until it is diverted. */
+	free(request->next_model);
+	request->next_model = copy;
+	return copy;
+}
+
+void request_has_moved(struct request *request)
+{
+	struct governor *governor = request->governor;
+
+	free(request->other_model);
+	request->other_model = request->next_model;
+	request->next_model = NULL;
+	board_add(governor->board.board->counters.fallbacks, 1);
+	board_event(&governor->board, "fallback", "%s: now %s",
+		request->policy.first_model_id, request->other_model);
+}
+
 void request_free(struct request *request)
 {
 	free(request->attempt);
 	free(request->intake);
 	free(request->long_texts);
+	free(request->other_model);
+	free(request->next_model);
 	governor_recycle(request->governor, request);
 }

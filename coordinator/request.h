@@ -75,6 +75,8 @@ struct request {
 	struct shadow *shadow; /* it was let through: shadow.h; else NULL */
 	struct request_attempt *attempt;
 	struct intake_job *intake; /* while its body is read */
+	char *other_model;         /* NULL: the one that was asked */
+	char *next_model;          /* request_next_model() */
 	const char *last_code;     /* why it backs off; static text */
 	const char *app;           /* for people; a client chooses it */
 	const char *headers;       /* "" or lines */
@@ -90,6 +92,12 @@ struct request {
 struct request *request_create(
 	struct governor *governor, const struct door_submission *submission);
 void request_free(struct request *request);
+
+/* The next model to fall back to, its name kept with the request; NULL: there
+ * is none, or no memory. */
+const char *request_next_model(struct request *request);
+/* It has gone on with that one. */
+void request_has_moved(struct request *request);
 
 /* The only function that writes ->stage; asserts that the move is allowed. */
 void request_move(struct request *request, enum request_stage stage);

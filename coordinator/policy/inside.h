@@ -121,6 +121,25 @@ void place_wake_due(struct policy *policy, uint64_t now_ns);
 
 /* --------------------------------------------------- retry.c: shared parts */
 
+/* ------------------------------------------ policy.c: what a lane refuses */
+
+/* More tokens than its lane, the host or its user ever have. */
+bool is_too_large(struct policy *policy, const struct policy_request *request);
+/* For the day, until its deadline has passed. */
+bool is_closed_for(const struct policy_request *request);
+
+/* ------------------------------------------- divert.c, retry.c: shared parts
+ */
+
+/* Has it another model to go to? */
+bool divert_is_possible(
+	const struct policy *policy, const struct policy_request *request);
+
+/* What a retry after such a failure costs. */
+uint32_t retry_price(enum policy_failure kind);
+/* False: the lane's budget is spent. */
+bool retry_pay(struct policy_request *request, uint32_t cost);
+
 /* What a failed attempt means for its request. */
 struct retry_failure {
 	uint64_t delay_ns; /* its backoff */

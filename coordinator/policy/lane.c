@@ -221,6 +221,20 @@ struct policy_lane *lane_of_turn(const struct policy *policy, uint64_t made)
 	return NULL;
 }
 
+const struct policy_model *lane_block(
+	const struct policy *policy, const char *model_id)
+{
+	const struct settings *settings = policy->settings;
+	char room[LANE_NAME_BYTES];
+	const char *name =
+		lane_name_of(model_id, settings->config.region, room);
+	const struct policy_model *model = settings_model(settings, name);
+
+	return model != NULL || name == model_id
+		       ? model
+		       : settings_model(settings, model_id);
+}
+
 static uint64_t at_most(uint64_t tokens)
 {
 	return tokens < TOKENS_MAX ? tokens : TOKENS_MAX;

@@ -40,6 +40,7 @@ struct policy_lane {
 	struct mean hold_ns;               /* how long one runs */
 	struct mean cost;                  /* what one used in the end */
 	uint64_t admitted, done, throttled, lost, retries, absurd_usage;
+	uint64_t diverted;
 
 	uint64_t hash;
 	char name[];
@@ -64,6 +65,10 @@ static inline uint64_t lane_pace_ns(const struct policy_lane *lane)
 {
 	return 2 * lane->window.span_ns;
 }
+
+/* The block that governs a model id; NULL: none. */
+const struct policy_model *lane_block(
+	const struct policy *policy, const char *model_id);
 
 /* Time alone may open its gate: to be called before anything is asked of the
  * gate or told to it. */

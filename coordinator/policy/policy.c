@@ -157,8 +157,7 @@ static bool exceeds(struct policy_excess *excess, const struct tokens *tokens,
 	return false;
 }
 
-static bool is_too_large(
-	struct policy *policy, const struct policy_request *request)
+bool is_too_large(struct policy *policy, const struct policy_request *request)
 {
 	const struct budget *budget = request->user_entry->budget;
 	struct policy_excess excess = {
@@ -174,6 +173,14 @@ static bool is_too_large(
 	if (is)
 		policy->excess = excess;
 	return is;
+}
+
+bool is_closed_for(const struct policy_request *request)
+{
+	const struct gate *gate = &request->lane->gate;
+
+	return gate->is_closed && gate->probe == NULL && gate->is_day &&
+	       gate->opens_ns >= request->deadline_ns;
 }
 
 struct policy_excess policy_last_excess(const struct policy *policy)
@@ -208,8 +215,7 @@ static enum policy_refusal judge(struct policy *policy,
 	*ret_retry_after_ns = 0;
 	if (is_too_large(policy, request))
 		return POLICY_TOO_LARGE;
-	if (gate->is_closed && gate->probe == NULL && gate->is_day &&
-		gate->opens_ns >= request->deadline_ns) {
+	if (is_closed_for(request)) {
 		*ret_retry_after_ns = gate->opens_ns - now_ns;
 		return POLICY_LANE_CLOSED;
 	}

@@ -191,6 +191,11 @@ struct policy_request {
 	uint64_t deadline_ns;   /* always set */
 	enum policy_class class;
 	bool is_permit;
+	bool suits_all; /* its body suits the models of all families */
+
+	/* policy_next_model() writes these; zero before. */
+	const char *first_model_id; /* once there was another: the owner's */
+	uint32_t hops;
 	bool is_shadow; /* the owner's own mark */
 
 	/* Readable by the owner. */
@@ -342,6 +347,25 @@ enum policy_failure {
 bool policy_retry(struct policy *policy, struct policy_request *request,
 	enum policy_failure failure, uint64_t hint_ns, uint64_t now_ns);
 
+/*
+ * The model to try when the one it has cannot serve it: of the chain of the
+ * model first asked for, each once, of the same family.  NULL: there is none
+ * left.  Valid until policy_reconfigure(): the owner makes a copy, and gives it
+ * to policy_divert(), or where policy_enqueue() refused (POLICY_TOO_LARGE,
+ * POLICY_LANE_CLOSED) puts it into model_id and asks again.  What the owner
+ * gave first stays.
+ */
+const char *policy_next_model(
+	const struct policy *policy, struct policy_request *request);
+/*
+ * RUNNING -> BACKOFF, due at once, in the lane of that model: the attempt
+ * failed so, and policy_retry() has said no.  The lane that it leaves is paid
+ * like for a retry.  False: it cannot be paid, that lane would refuse it, or no
+ * memory; nothing has changed.
+ */
+bool policy_divert(struct policy *policy, struct policy_request *request,
+	const char *model_id, enum policy_failure kind, uint64_t now_ns);
+
 /* QUEUED or BACKOFF -> NEW: cancelled, or its client died. */
 void policy_remove(struct policy *policy, struct policy_request *request);
 
@@ -451,6 +475,7 @@ struct policy_lane_view {
 	uint64_t tokens_day_limit;
 	uint64_t tokens_day; /* the number of that day */
 	uint64_t admitted, done, throttled, lost, retries; /* totals */
+	uint64_t diverted;     /* to another model */
 	uint64_t absurd_usage; /* answers and permits that said what cannot be
 				*/
 	uint32_t retry_budget_left;

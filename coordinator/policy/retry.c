@@ -63,13 +63,18 @@ static bool is_closing(const struct policy *policy, struct policy_lane *lane,
 	       lane->gate.probe == request;
 }
 
+uint32_t retry_price(enum policy_failure kind)
+{
+	return kind == POLICY_FAIL_THROTTLE ? THROTTLE_COST : TRANSIENT_COST;
+}
+
 /* What another attempt costs.  With a closed gate there is one attempt at a
  * time in the lane, later each time: no storm to pay against. */
 static uint32_t cost_of(enum policy_failure kind, bool is_probe, bool counts)
 {
-	if (kind == POLICY_FAIL_THROTTLE)
-		return is_probe ? 0 : THROTTLE_COST;
-	return counts ? TRANSIENT_COST : 0;
+	bool is_free = kind == POLICY_FAIL_THROTTLE ? is_probe : !counts;
+
+	return is_free ? 0 : retry_price(kind);
 }
 
 struct retry_failure retry_failed(struct policy *policy,
@@ -100,8 +105,7 @@ struct retry_failure retry_failed(struct policy *policy,
 	return failure;
 }
 
-/* False: the budget is spent. */
-static bool pay(struct policy_request *request, uint32_t cost)
+bool retry_pay(struct policy_request *request, uint32_t cost)
 {
 	struct policy_lane *lane = request->lane;
 
@@ -131,7 +135,7 @@ static bool is_given_up(const struct policy *policy,
 
 	if (request->is_permit || most <= 1)
 		return true;
-	if (failure->counts)
+	if (failure->counts || divert_is_possible(policy, request))
 		request->p.failures++;
 	return request->p.failures >= most;
 }
@@ -150,7 +154,7 @@ bool policy_retry(struct policy *policy, struct policy_request *request,
 	request->p.flags |= POLICY_FAILED;
 	if (is_given_up(policy, request, &failure) ||
 		later(now_ns, failure.delay_ns) >= request->deadline_ns ||
-		!pay(request, failure.cost))
+		!retry_pay(request, failure.cost))
 		return false;
 	if (kind == POLICY_FAIL_LOST &&
 		(request->p.flags & POLICY_STARTED) != 0) {

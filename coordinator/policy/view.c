@@ -59,6 +59,7 @@ void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
 		.lost = lane->lost,
 		.absurd_usage = lane->absurd_usage,
 		.retries = lane->retries,
+		.diverted = lane->diverted,
 		.retry_budget_left = lane->retry_left,
 		.rate = adapt_part(&lane->adapt, now_ns),
 		.starts_allowed =

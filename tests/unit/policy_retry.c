@@ -694,6 +694,131 @@ static void a_closed_day_refuses(void)
 	policy_free(policy);
 }
 
+/* ------------------------------------------------------------ fallback */
+
+static const char *const chain[] = {"us.anthropic.b", "amazon.nova-pro",
+	"anthropic.a", "anthropic.b", "us.anthropic.b", "anthropic.c"};
+
+static struct policy *create_chain(uint32_t retry_budget)
+{
+	struct policy_model models[] = {
+		{.pattern = "anthropic.a",
+			.fallback = chain,
+			.n_fallback = sizeof(chain) / sizeof(chain[0])},
+		{.pattern = "*", .tokens_per_minute = 100},
+	};
+	struct policy_config config = rig_config();
+
+	config.models = models;
+	config.n_models = 2;
+	config.retry_budget = retry_budget;
+	return rig_create(&config);
+}
+
+/* The chain of the model first asked for, each once and of its family; or of
+ * all families where the body suits them. */
+static void a_chain_does_not_loop(void)
+{
+	static const char *const expected[2][5] = {
+		{"us.anthropic.b", "anthropic.b", "anthropic.c"},
+		{"us.anthropic.b", "amazon.nova-pro", "anthropic.b",
+			"anthropic.c"}};
+	struct policy *policy = create_chain(500);
+
+	for (int all = 0; all < 2; all++) {
+		struct policy_request request = rig_request("u");
+		const char *next;
+		int n = 0;
+
+		request.model_id = "anthropic.a";
+		request.suits_all = all;
+		while ((next = policy_next_model(policy, &request)) != NULL) {
+			CU_ASSERT_STRING_EQUAL_FATAL(next, expected[all][n++]);
+			request.model_id = next;
+		}
+		CU_ASSERT_EQUAL(n, 3 + all);
+		request = rig_request("u");
+		request.model_id = "anthropic.z"; /* has no chain */
+		CU_ASSERT_PTR_NULL(policy_next_model(policy, &request));
+	}
+	policy_free(policy);
+}
+
+/* Given up here, it goes on there: at once, as the first of its user, charged
+ * once; the lane that it leaves is paid. */
+static void a_request_is_diverted(void)
+{
+	struct policy *policy = create_chain(17);
+	struct policy_request request = rig_request("u"),
+			      other = rig_request("u");
+	uint64_t now_ns = 0;
+	const char *next;
+
+	request.model_id = "anthropic.a";
+	other.model_id = "us.anthropic.b";
+	rig_run(policy, &request, 0);
+	/* With another model to go to throttles count. */
+	for (int n = 0; n < 2; n++) {
+		CU_ASSERT_TRUE(policy_retry(
+			policy, &request, POLICY_FAIL_THROTTLE, 0, now_ns));
+		now_ns += 30 * RIG_S;
+		CU_ASSERT_PTR_EQUAL(rig_admit(policy, now_ns), &request);
+		policy_started(policy, &request, now_ns);
+	}
+	CU_ASSERT_FALSE(policy_retry(
+		policy, &request, POLICY_FAIL_THROTTLE, 0, now_ns));
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &other, now_ns), POLICY_ACCEPTED);
+	next = policy_next_model(policy, &request);
+	CU_ASSERT_FALSE(policy_divert(
+		policy, &request, next, POLICY_FAIL_TRANSIENT, now_ns));
+	CU_ASSERT_STRING_EQUAL(request.model_id, "anthropic.a");
+	CU_ASSERT_EQUAL(request.state, POLICY_RUNNING);
+	CU_ASSERT_TRUE(policy_divert(
+		policy, &request, next, POLICY_FAIL_THROTTLE, now_ns));
+	CU_ASSERT_STRING_EQUAL(request.model_id, "us.anthropic.b");
+	CU_ASSERT_EQUAL(rig_lane(policy, "anthropic.a", now_ns).diverted, 1);
+	CU_ASSERT_EQUAL(rig_lane(policy, "anthropic.a", now_ns).running, 0);
+	CU_ASSERT_EQUAL(
+		rig_lane(policy, "anthropic.a", now_ns).retry_budget_left, 7);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, now_ns), &request);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, now_ns), &other);
+	CU_ASSERT_EQUAL(request.attempts, 4);
+	CU_ASSERT_EQUAL(
+		rig_lane(policy, "us.anthropic.b", now_ns).tokens_reserved, 20);
+	rig_done(policy, &request, now_ns);
+	rig_done(policy, &other, now_ns);
+	CU_ASSERT_EQUAL(rig_user(policy, "u").service, 20);
+	CU_ASSERT_EQUAL(rig_host(policy, now_ns).running, 0);
+	policy_free(policy);
+}
+
+/* A lane that would refuse it does not get it. */
+static void who_is_unwelcome_is_not_diverted(void)
+{
+	struct policy *policy = create_chain(500);
+	struct policy_request request = rig_request("u"),
+			      day = rig_request("v");
+
+	request.model_id = "anthropic.a";
+	request.input_tokens = 101;
+	rig_run(policy, &request, 0);
+	CU_ASSERT_FALSE(policy_divert(
+		policy, &request, "us.anthropic.b", POLICY_FAIL_THROTTLE, 0));
+	rig_done(policy, &request, 0);
+	request.input_tokens = 10;
+	day.model_id = "us.anthropic.b";
+	rig_run(policy, &day, 0);
+	policy_close_lane(policy, day.lane, 4000 * RIG_S);
+	rig_done(policy, &day, 0);
+	rig_run(policy, &request, 0);
+	CU_ASSERT_FALSE(policy_divert(
+		policy, &request, "us.anthropic.b", POLICY_FAIL_THROTTLE, 0));
+	CU_ASSERT_TRUE(policy_divert(
+		policy, &request, "anthropic.b", POLICY_FAIL_THROTTLE, 0));
+	policy_remove(policy, &request);
+	policy_free(policy);
+}
+
 SUITE("policy_retry", T(backoff_is_full_jitter), T(the_seed_decides),
 	T(a_hint_is_a_floor), T(some_are_not_retried),
 	T(the_budget_pays_for_retries), T(a_retry_goes_to_the_head),
@@ -703,5 +828,6 @@ SUITE("policy_retry", T(backoff_is_full_jitter), T(the_seed_decides),
 	T(old_results_have_no_say), T(a_lost_probe_passes_on),
 	T(a_failed_probe_closes_again), T(an_outage_fails_nobody),
 	T(a_single_failure_is_its_own), T(throttles_use_up_no_attempts),
-	T(a_permit_closes_the_gate), T(gates_are_per_lane),
-	T(a_closed_day_refuses))
+	T(a_chain_does_not_loop), T(a_request_is_diverted),
+	T(who_is_unwelcome_is_not_diverted), T(a_permit_closes_the_gate),
+	T(gates_are_per_lane), T(a_closed_day_refuses))

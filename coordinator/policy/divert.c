@@ -1,0 +1,181 @@
+/* Fallback: a request whose lane cannot serve it goes on with another model. */
+#include "coordinator/policy/inside.h"
+
+#include <assert.h>
+#include <string.h>
+
+struct word {
+	const char *text;
+	size_t bytes;
+};
+
+static struct word word_until(const char *text, const char *ends)
+{
+	return (struct word){text, strcspn(text, ends)};
+}
+
+static bool is_word(struct word word, const char *text)
+{
+	return word.bytes == strlen(text) &&
+	       memcmp(word.text, text, word.bytes) == 0;
+}
+
+/* Of an inference profile: "us.anthropic.claude…". */
+static bool is_region_prefix(struct word word)
+{
+	static const char *const prefixes[] = {"us", "eu", "apac", "global",
+		"us-gov", "jp", "au", "ca", "amer"};
+
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+		if (is_word(word, prefixes[i]))
+			return true;
+	return false;
+}
+
+/* Models of one family take the same bodies: the vendor, and of Amazon's the
+ * kind of model too. */
+static struct word family_of(const char *model_id)
+{
+	const char *slash = strrchr(model_id, '/');
+	const char *id = slash ? slash + 1 : model_id;
+	struct word vendor = word_until(id, ".");
+
+	if (is_region_prefix(vendor) && id[vendor.bytes] == '.') {
+		id += vendor.bytes + 1;
+		vendor = word_until(id, ".");
+	}
+	if (is_word(vendor, "amazon") && id[vendor.bytes] == '.')
+		vendor.bytes += 1 + strcspn(id + vendor.bytes + 1, ".-:");
+	return vendor;
+}
+
+static bool is_same_family(const char *one, const char *other)
+{
+	struct word a = family_of(one), b = family_of(other);
+
+	return a.bytes == b.bytes && memcmp(a.text, b.text, a.bytes) == 0;
+}
+
+static const char *first_model(const struct policy_request *request)
+{
+	return request->first_model_id ? request->first_model_id
+				       : request->model_id;
+}
+
+/* Number n of the chain: has it been tried before, or does it not fit? */
+static bool is_passed_over(const struct policy_request *request,
+	const char *const *chain, uint32_t n)
+{
+	const char *first = first_model(request);
+
+	if (strcmp(chain[n], first) == 0)
+		return true;
+	for (uint32_t i = 0; i < n; i++)
+		if (strcmp(chain[n], chain[i]) == 0)
+			return true;
+	return !request->suits_all && !is_same_family(first, chain[n]);
+}
+
+/* The first from number n on that may be tried; the length of the chain: none.
+ */
+static uint32_t find_next(const struct policy *policy,
+	const struct policy_request *request, const struct policy_model **ret)
+{
+	const struct policy_model *model =
+		lane_block(policy, first_model(request));
+	uint32_t n = request->hops;
+
+	*ret = model;
+	if (model == NULL || request->is_permit)
+		return UINT32_MAX;
+	while (n < model->n_fallback &&
+		is_passed_over(request, model->fallback, n))
+		n++;
+	return n < model->n_fallback ? n : UINT32_MAX;
+}
+
+bool divert_is_possible(
+	const struct policy *policy, const struct policy_request *request)
+{
+	const struct policy_model *model;
+
+	return find_next(policy, request, &model) != UINT32_MAX;
+}
+
+const char *policy_next_model(
+	const struct policy *policy, struct policy_request *request)
+{
+	const struct policy_model *model;
+	uint32_t n = find_next(policy, request, &model);
+
+	if (n == UINT32_MAX)
+		return NULL;
+	request->first_model_id = first_model(request);
+	request->hops = n + 1;
+	return model->fallback[n];
+}
+
+/* Where a request stands. */
+struct stand {
+	const char *model_id;
+	struct policy_lane *lane;
+	struct seat *seat;
+};
+
+static struct stand stand_of(const struct policy_request *request)
+{
+	return (struct stand){
+		request->model_id, request->lane, request->p.seat};
+}
+
+static void stand_at(struct policy_request *request, struct stand stand)
+{
+	request->model_id = stand.model_id;
+	request->lane = stand.lane;
+	request->p.seat = stand.seat;
+}
+
+/* Would the other lane take it? */
+static bool is_welcome(struct policy *policy, struct policy_request *request,
+	struct stand other)
+{
+	struct stand here = stand_of(request);
+	bool is;
+
+	stand_at(request, other);
+	is = !is_too_large(policy, request) && !is_closed_for(request);
+	stand_at(request, here);
+	return is;
+}
+
+bool policy_divert(struct policy *policy, struct policy_request *request,
+	const char *model_id, enum policy_failure kind, uint64_t now_ns)
+{
+	struct policy_lane *from = request->lane;
+	struct stand other = {.model_id = model_id};
+	uint64_t used = 0;
+
+	assert(request->state == POLICY_RUNNING);
+	now_ns = policy_clock(policy, now_ns);
+	other.lane = lane_get(policy, model_id, now_ns);
+	if (other.lane == NULL || place_reserve(policy) != 0)
+		return false;
+	lane_look(other.lane, now_ns);
+	other.seat = user_seat(policy, other.lane,
+		request->app ? request->app : "", request->user);
+	if (other.seat == NULL || !is_welcome(policy, request, other) ||
+		!retry_pay(request, retry_price(kind)))
+		return false;
+	if (kind == POLICY_FAIL_LOST &&
+		(request->p.flags & POLICY_STARTED) != 0) {
+		used = request->p.reserved_tokens;
+		from->lost++;
+	}
+	from->diverted++;
+	place_stop(policy, request, used, 0, now_ns);
+	stand_at(request, other);
+	request->p.failures = request->p.retry_cost = 0;
+	/* Due at once, and so to the head of its user's queue. */
+	place_back_off(policy, request, now_ns);
+	return true;
+}
