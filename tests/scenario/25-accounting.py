@@ -167,7 +167,7 @@ def a_probe_proves_the_lane_while_it_runs():
 def what_was_never_sent_costs_no_tokens():
     """Nobody listens at the endpoint: the tokens and the places of the window
     are back."""
-    model = 'model "*" {\ntokens_per_minute = 1000\n}\n'
+    model = 'adaptive = false\nmodel "*" {\ntokens_per_minute = 1000\n}\n'
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]

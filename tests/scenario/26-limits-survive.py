@@ -103,7 +103,7 @@ def a_settlement_brings_its_session_back():
 def a_long_model_id_keeps_its_window():
     """A lane with a limit of its own, whose name is longer than most: its
     starts count after a restart, and a permit of it is one start."""
-    own = 'model "arn:*" {\nrequests_per_minute = 2\n}\n'
+    own = 'adaptive = false\nmodel "arn:*" {\nrequests_per_minute = 2\n}\n'
     with Rgovd(limits(100, 9, 9, minute=900) + own) as rgovd, \
             Worker(rgovd) as worker:
         for _ in range(2):
