@@ -31,19 +31,28 @@ uint64_t adapt_wait_starts(
 	return earlier(wait_ns, rate_when(&adapt->starts, most + 1));
 }
 
+/* Slots leave the meter while the rate climbs: the first time at which both
+ * together let it pass. */
 uint64_t adapt_wait_tokens(
 	struct adapt *adapt, uint64_t amount, uint64_t now_ns)
 {
-	uint64_t most = rate_now(&adapt->tokens, now_ns), used, need;
+	uint64_t most = rate_now(&adapt->tokens, now_ns), from_ns = now_ns;
+	uint64_t used, until_ns, when_ns;
 
 	if (adapt->tokens.limit == 0)
 		return 0;
 	used = meter_used(&adapt->meter, now_ns);
-	need = amount < most ? amount : most;
-	if (used + need <= most)
+	if (used + (amount < most ? amount : most) <= most)
 		return 0;
-	return earlier(meter_when(&adapt->meter, most - need, now_ns),
-		rate_when(&adapt->tokens, used + amount));
+	for (uint32_t i = 0; used > 0; i++, from_ns = until_ns) {
+		until_ns = meter_leaves(&adapt->meter, i);
+		when_ns = rate_when(&adapt->tokens, used + amount);
+		when_ns = when_ns > from_ns ? when_ns : from_ns;
+		if (when_ns < until_ns)
+			return when_ns;
+		used -= meter_left(&adapt->meter, i);
+	}
+	return from_ns;
 }
 
 /* Of a rate of which so much is used. */
@@ -90,20 +99,20 @@ void adapt_started(struct policy_lane *lane, struct policy_request *request,
 	uint64_t now_ns)
 {
 	uint64_t tokens = meter_used(&lane->adapt.meter, now_ns);
-	uint64_t own = request->p.reserved_tokens;
+	uint64_t own = 0;
 
 	if (lane->adapt.starts.limit != 0)
 		request->p.used_starts = (uint32_t)starts_used(lane, now_ns);
-	/* It is in the meter since its admission. */
+	/* Since its admission, if that was not too long ago. */
+	if (meter_counts(&lane->adapt.meter, request->admitted_ns, now_ns))
+		own = request->p.reserved_tokens;
 	request->p.used_tokens = tokens > own ? tokens - own : 0;
 	request->p.flags |= POLICY_MEASURED;
 }
 
-void adapt_accepted(struct policy_lane *lane,
-	const struct policy_request *request, uint64_t now_ns)
+void adapt_accepted(struct adapt *adapt, const struct policy_request *request,
+	uint64_t now_ns)
 {
-	struct adapt *adapt = &lane->adapt;
-
 	adapt->is_refused = false;
 	if (!(request->p.flags & POLICY_MEASURED))
 		return;

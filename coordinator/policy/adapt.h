@@ -44,8 +44,8 @@ void adapt_admitted(struct policy_lane *lane, uint64_t tokens, uint64_t now_ns);
 void adapt_started(struct policy_lane *lane, struct policy_request *request,
 	uint64_t now_ns);
 /* The provider has taken it. */
-void adapt_accepted(struct policy_lane *lane,
-	const struct policy_request *request, uint64_t now_ns);
+void adapt_accepted(struct adapt *adapt, const struct policy_request *request,
+	uint64_t now_ns);
 /* It was throttled; is_heard: by the gate. */
 void adapt_refused(struct policy_lane *lane,
 	const struct policy_request *request, bool is_heard, uint64_t now_ns);

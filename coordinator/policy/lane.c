@@ -80,14 +80,20 @@ void lane_configure(struct policy_lane *lane, const struct policy_model *model,
 	set_retry_budget(lane, config->retry_budget);
 }
 
-void lane_look(struct policy_lane *lane, uint64_t now_ns)
+void lane_look_ahead(const struct policy_lane *lane, uint64_t now_ns,
+	struct gate *gate, struct adapt *adapt)
 {
 	uint64_t ok_after_ns = lane->policy->settings->config.probe_ok_after_ns;
-	const struct policy_request *probe = lane->gate.probe;
+	const struct policy_request *probe = gate->probe;
 
-	gate_look(&lane->gate, ok_after_ns, now_ns);
-	if (probe != NULL && lane->gate.probe == NULL)
-		adapt_accepted(lane, probe, probe->p.started_ns + ok_after_ns);
+	gate_look(gate, ok_after_ns, now_ns);
+	if (probe != NULL && gate->probe == NULL)
+		adapt_accepted(adapt, probe, probe->p.started_ns + ok_after_ns);
+}
+
+void lane_look(struct policy_lane *lane, uint64_t now_ns)
+{
+	lane_look_ahead(lane, now_ns, &lane->gate, &lane->adapt);
 }
 
 static struct policy_lane *find(

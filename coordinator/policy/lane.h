@@ -73,6 +73,9 @@ const struct policy_model *lane_block(
 /* Time alone may open its gate: to be called before anything is asked of the
  * gate or told to it. */
 void lane_look(struct policy_lane *lane, uint64_t now_ns);
+/* The same on copies of the lane's. */
+void lane_look_ahead(const struct policy_lane *lane, uint64_t now_ns,
+	struct gate *gate, struct adapt *adapt);
 
 /* What the request reserves in its lane. */
 uint64_t lane_reservation(

@@ -37,6 +37,11 @@ void meter_add(struct meter *meter, uint64_t amount, uint64_t now_ns)
 	meter->sum += amount;
 }
 
+bool meter_counts(const struct meter *meter, uint64_t at_ns, uint64_t now_ns)
+{
+	return at_ns / meter->slot_ns + METER_SLOTS > now_ns / meter->slot_ns;
+}
+
 void meter_settle(struct meter *meter, uint64_t at_ns, uint64_t amount,
 	uint64_t used, uint64_t now_ns)
 {
@@ -58,18 +63,13 @@ uint64_t meter_used(struct meter *meter, uint64_t now_ns)
 	return meter->sum;
 }
 
-uint64_t meter_when(struct meter *meter, uint64_t most, uint64_t now_ns)
+uint64_t meter_leaves(const struct meter *meter, uint32_t i)
 {
-	uint64_t left = meter_used(meter, now_ns), number;
+	return (meter->newest + 1 + i) * meter->slot_ns;
+}
 
-	if (left <= most)
-		return now_ns;
-	/* The oldest slot counts up to the end of the newest. */
-	number = meter->newest + 1;
-	for (uint64_t i = 0; i < METER_SLOTS; i++, number++) {
-		left -= *slot_at(meter, number);
-		if (left <= most)
-			break;
-	}
-	return number * meter->slot_ns;
+/* The oldest slot is where the next one will be. */
+uint64_t meter_left(const struct meter *meter, uint32_t i)
+{
+	return meter->slots[(meter->newest + 1 + i) % METER_SLOTS];
 }

@@ -5,6 +5,7 @@
 #ifndef COORDINATOR_POLICY_METER_H
 #define COORDINATOR_POLICY_METER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { METER_PARTS = 64, METER_SLOTS = METER_PARTS + 1 };
@@ -19,12 +20,16 @@ struct meter {
 /* Forgets everything where the window is another one. */
 void meter_set(struct meter *meter, uint64_t window_ns);
 void meter_add(struct meter *meter, uint64_t amount, uint64_t now_ns);
+/* Does what was added at at_ns still count? */
+bool meter_counts(const struct meter *meter, uint64_t at_ns, uint64_t now_ns);
 /* What was added as `amount` at at_ns was `used` in the end. */
 void meter_settle(struct meter *meter, uint64_t at_ns, uint64_t amount,
 	uint64_t used, uint64_t now_ns);
 
 uint64_t meter_used(struct meter *meter, uint64_t now_ns);
-/* When no more than `most` are left of what there is now. */
-uint64_t meter_when(struct meter *meter, uint64_t most, uint64_t now_ns);
+/* Of what there is now, the i-th slot from the oldest on: when it leaves, and
+ * what is in it. */
+uint64_t meter_leaves(const struct meter *meter, uint32_t i);
+uint64_t meter_left(const struct meter *meter, uint32_t i);
 
 #endif

@@ -99,6 +99,8 @@ void policy_settle_overdue(struct policy *policy,
 	now_ns = policy_clock(policy, now_ns);
 	request->state = POLICY_NEW;
 	request->lane = lane_of_turn(policy, request->p.arrival);
+	if (request->lane != NULL)
+		lane_look(request->lane, now_ns);
 	used = settle(policy, request, outcome, usage, &cost);
 	if (request->lane != NULL)
 		tokens_correct(&request->lane->tokens, was, used, day, now_ns);

@@ -294,7 +294,7 @@ static void succeeded(struct policy_lane *lane,
 	if (!gate_hears(&lane->gate, request))
 		return;
 	lane->failed = 0;
-	adapt_accepted(lane, request, now_ns);
+	adapt_accepted(&lane->adapt, request, now_ns);
 }
 
 void policy_finish(struct policy *policy, struct policy_request *request,

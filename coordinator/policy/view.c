@@ -33,9 +33,9 @@ void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
 	struct policy_lane_view *ret_view)
 {
 	struct gate gate = lane->gate;
+	struct adapt adapt = lane->adapt;
 
-	gate_look(&gate, lane->policy->settings->config.probe_ok_after_ns,
-		now_ns);
+	lane_look_ahead(lane, now_ns, &gate, &adapt);
 	*ret_view = (struct policy_lane_view){
 		.name = lane->name,
 		.pattern = lane->model ? lane->model->pattern : "",
@@ -61,16 +61,14 @@ void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
 		.retries = lane->retries,
 		.diverted = lane->diverted,
 		.retry_budget_left = lane->retry_left,
-		.rate = adapt_part(&lane->adapt, now_ns),
+		.rate = adapt_part(&adapt, now_ns),
 		.starts_allowed =
-			lane->adapt.starts.limit == 0
+			adapt.starts.limit == 0
 				? lane->window.limit
-				: (uint32_t)rate_now(
-					  &lane->adapt.starts, now_ns),
-		.tokens_allowed =
-			lane->adapt.tokens.limit == 0
-				? lane->tokens.limit
-				: rate_now(&lane->adapt.tokens, now_ns),
+				: (uint32_t)rate_now(&adapt.starts, now_ns),
+		.tokens_allowed = adapt.tokens.limit == 0
+					  ? lane->tokens.limit
+					  : rate_now(&adapt.tokens, now_ns),
 		.gate_open = !gate.is_closed,
 		.gate_opens_ns = gate.is_closed ? gate.opens_ns : 0,
 		.gate_closings = gate.epoch,
