@@ -377,17 +377,18 @@ static void open_gate(struct ref_gate *gate)
 }
 
 /* Opens when the probe has lasted long enough. */
-void ref_gate_look(struct ref *ref, struct ref_gate *gate)
+bool ref_gate_look(struct ref *ref, struct ref_gate *gate)
 {
 	const struct ref_request *probe;
 
 	if (!gate->is_closed || gate->probe == REF_NOBODY)
-		return;
+		return false;
 	probe = &ref->requests[gate->probe];
-	if (probe->is_started &&
-		probe->started_ns + ref->config.probe_ok_after_ns <=
-			ref->now_ns)
-		open_gate(gate);
+	if (!probe->is_started ||
+		probe->started_ns + ref->config.probe_ok_after_ns > ref->now_ns)
+		return false;
+	open_gate(gate);
+	return true;
 }
 
 bool ref_gate_lets_pass(const struct ref *ref, const struct ref_gate *gate)
@@ -469,6 +470,7 @@ struct ref_failure ref_failed(
 	if (is_throttle) {
 		r->is_counted = true;
 		lane->throttled++;
+		ref_adaptive_refused(ref, id, is_heard);
 	}
 	if (closes)
 		ref_gate_close(gate, ref->now_ns + failure.delay_ns);

@@ -154,6 +154,12 @@ static void compare_lane(struct world *world, const struct policy_lane_view *v)
 	SAME(world, v->name, v->lost, lane->lost);
 	SAME(world, v->name, v->retries, lane->retries);
 	SAME(world, v->name, v->retry_budget_left, lane->retry_left);
+	SAME(world, v->name, v->starts_allowed,
+		lane->starts.limit ? ref_rate_now(ref, &lane->starts)
+				   : lane->scope.requests_per_minute);
+	SAME(world, v->name, v->tokens_allowed,
+		lane->tokens.limit ? ref_rate_now(ref, &lane->tokens)
+				   : bucket->limit);
 	SAME(world, v->name, v->gate_open, !lane->gate.is_closed);
 	SAME(world, v->name, v->gate_opens_ns,
 		lane->gate.is_closed ? lane->gate.opens_ns : 0);
@@ -601,11 +607,21 @@ static void pass(struct world *world, const struct script_step *step)
 
 static void reload(struct world *world, const struct script_step *step)
 {
+	const struct script_settings *first = &world->script->settings[0];
 	struct script_settings settings =
 		world->script->settings[1 + step->how % 2];
 
 	/* A longer window would ask for starts that are forgotten. */
-	settings.guard_ms = world->script->settings[0].guard_ms;
+	settings.guard_ms = first->guard_ms;
+	/* A rate that adapts keeps its limits: what a start before the reload
+	 * says to a new rate is not written down. */
+	settings.adaptive = first->adaptive;
+	if (first->adaptive) {
+		settings.m_requests = first->m_requests;
+		settings.m_tokens = first->m_tokens;
+		settings.n_requests = first->n_requests;
+		settings.n_tokens = first->n_tokens;
+	}
 	world->is_plain = false;
 	world->config =
 		script_config(&settings, world->script->seed, &world->blocks);

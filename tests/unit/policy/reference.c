@@ -6,8 +6,14 @@ void ref_clock(struct ref *ref, uint64_t now_ns)
 {
 	if (now_ns > ref->now_ns)
 		ref->now_ns = now_ns;
-	for (int i = 0; i < REF_LANES; i++)
-		ref_gate_look(ref, &ref->lanes[i].gate);
+	for (int i = 0; i < REF_LANES; i++) {
+		int probe = ref->lanes[i].gate.probe;
+
+		if (ref_gate_look(ref, &ref->lanes[i].gate))
+			ref_adaptive_accepted(ref, probe,
+				ref->requests[probe].started_ns +
+					ref->config.probe_ok_after_ns);
+	}
 }
 
 /* ------------------------------------------------------------ enqueue */
@@ -158,6 +164,7 @@ static bool lane_can_start(struct ref *ref, int id, const struct ref_request *r)
 	       is_below(ref_count(ref, POLICY_RUNNING, id, REF_NOBODY),
 		       scope->max_concurrent) &&
 	       ref_has_start(ref, scope, id, REF_NOBODY) &&
+	       ref_adaptive_covers(ref, id, ref_reservation(ref, r)) &&
 	       (r->rank != POLICY_BATCH ||
 		       (has_batch_share(
 				ref, ref->host.max_concurrent, REF_NOBODY) &&
@@ -200,8 +207,9 @@ static void run(struct ref *ref, int id, uint64_t tokens, uint64_t expected)
 	struct ref_lane *lane = &ref->lanes[r->lane];
 
 	r->state = POLICY_RUNNING;
-	r->is_counted = r->is_failed = false;
-	r->reserved = tokens;
+	r->is_counted = r->is_failed = r->is_measured = false;
+	r->reserved = r->measured = tokens;
+	ref_adaptive_charge(ref, id);
 	r->charged = expected > 0 ? expected : 1;
 	r->attempts++;
 	r->admitted_ns = ref->now_ns;
@@ -267,6 +275,7 @@ int ref_admit(struct ref *ref, uint64_t now_ns)
 	take_tokens(ref, r, ref_reservation(ref, r), true);
 	run(ref, id, ref_reservation(ref, r), ref_expected(ref, r));
 	ref->lanes[r->lane].turn = ++ref->events;
+	ref_adaptive_admitted(ref, id);
 	return id;
 }
 
@@ -277,6 +286,7 @@ void ref_started(struct ref *ref, int id, uint64_t now_ns)
 	ref_clock(ref, now_ns);
 	if (ref->requests[id].is_started)
 		return;
+	ref_adaptive_started(ref, id);
 	ref_note_start(ref, id);
 	ref_look_at_user(ref, ref->requests[id].user);
 }
@@ -288,6 +298,7 @@ static void stop(struct ref *ref, int id, enum policy_state state,
 	struct ref_request *r = &ref->requests[id];
 
 	settle_tokens(ref, r, used);
+	ref_adaptive_ended(ref, id, used);
 	ref_charge(ref, r, (double)cost - (double)r->charged);
 	r->state = state;
 	ref_look_at_user(ref, r->user);
@@ -328,8 +339,10 @@ void ref_finish(struct ref *ref, int id, enum policy_outcome outcome,
 		learn(ref, r, usage);
 		if (!r->is_failed) {
 			refund_retry(lane, r);
-			if (r->epoch == lane->gate.epoch)
+			if (r->epoch == lane->gate.epoch) {
 				lane->failed = 0;
+				ref_adaptive_accepted(ref, id, ref->now_ns);
+			}
 		}
 	} else if (outcome == POLICY_LOST) {
 		used = r->reserved;

@@ -58,6 +58,19 @@ struct ref_account {
 	double service;
 };
 
+/* Section 6, in its letters: b, f, P, R, p. */
+struct ref_rate {
+	uint64_t limit; /* 0: none */
+	uint64_t base, from_ns, proven, before, patience;
+	bool is_measured; /* base is a ceiling */
+};
+
+/* What was admitted, at its reservation and then at its real cost. */
+struct ref_charge {
+	uint64_t at_ns, tokens;
+	uint64_t made; /* its lane */
+};
+
 /* Of output tokens. */
 enum { REF_BUCKETS = 64 };
 
@@ -71,6 +84,11 @@ struct ref_lane {
 	uint64_t made, turn; /* when, in the order of all such events */
 	struct ref_scope scope;
 	struct ref_gate gate;
+	struct ref_rate starts, tokens;
+	uint64_t paced_ns;               /* nobody starts before */
+	uint64_t refused_ns[REF_STARTS]; /* starts */
+	uint32_t n_refused;
+	bool is_refused; /* with nothing accepted since */
 	uint32_t retry_left, retry_budget;
 	uint32_t failed; /* transient failures heard, without an answer since */
 	uint64_t admitted, done, throttled, lost, retries;
@@ -107,6 +125,9 @@ struct ref_request {
 	/* while RUNNING */
 	uint64_t reserved, charged, admitted_ns, started_ns, epoch;
 	uint64_t day[3]; /* of the reservation: host, lane, user */
+	int charge;      /* which */
+	bool is_measured;
+	uint64_t used_starts, used_tokens, measured; /* at its start */
 	bool is_started, is_counted, is_failed;
 	uint64_t made;    /* its lane; of an overdue one it may be gone */
 	bool is_budgeted; /* charged to its user's budget too */
@@ -138,6 +159,8 @@ struct ref {
 	struct ref_request requests[REF_REQUESTS];
 	struct ref_start starts[REF_STARTS];
 	uint32_t n_starts;
+	struct ref_charge charges[REF_STARTS];
+	uint32_t n_charges;
 };
 
 /* ------------------------------------------- reference.c: as in policy.h */
@@ -220,7 +243,8 @@ uint64_t ref_expected(const struct ref *ref, const struct ref_request *r);
 uint64_t ref_used(const struct ref *ref, const struct ref_request *r,
 	const struct policy_usage *usage);
 
-void ref_gate_look(struct ref *ref, struct ref_gate *gate);
+/* Does it open now? */
+bool ref_gate_look(struct ref *ref, struct ref_gate *gate);
 bool ref_gate_lets_pass(const struct ref *ref, const struct ref_gate *gate);
 /* That request ended otherwise than throttled. */
 void ref_gate_ended(struct ref_gate *gate, int id, bool is_answered);
@@ -230,6 +254,18 @@ struct ref_failure ref_failed(
 	struct ref *ref, int id, enum policy_failure kind, uint64_t hint_ns);
 uint64_t ref_backoff(struct ref *ref, enum policy_failure failure, uint32_t n,
 	uint64_t hint_ns);
+
+/* -------------------------------------------------- adaptive.c: section 6 */
+
+void ref_rate_set(struct ref_rate *rate, uint64_t limit);
+uint64_t ref_rate_now(const struct ref *ref, const struct ref_rate *rate);
+bool ref_adaptive_covers(const struct ref *ref, int lane, uint64_t tokens);
+void ref_adaptive_charge(struct ref *ref, int id);
+void ref_adaptive_admitted(struct ref *ref, int id);
+void ref_adaptive_started(struct ref *ref, int id);
+void ref_adaptive_ended(struct ref *ref, int id, uint64_t used);
+void ref_adaptive_accepted(struct ref *ref, int id, uint64_t now_ns);
+void ref_adaptive_refused(struct ref *ref, int id, bool is_heard);
 
 /* ----------------------------------------------------- learn.c: section 7 */
 

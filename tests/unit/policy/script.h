@@ -27,6 +27,7 @@ extern const char *const script_apps[SCRIPT_APPS];
 /* KNOB(name, how often of 8 it is set, most): a setting; 0 is without it.  m is
  * the block of most models, n another one's; u0 and u1 are users with rules. */
 #define SCRIPT_KNOBS(KNOB)                                                     \
+	KNOB(adaptive, 4, 1)                                                   \
 	KNOB(guard_ms, 4, 100)                                                 \
 	KNOB(host_concurrent, 4, 6)                                            \
 	KNOB(host_requests, 3, 20)                                             \

@@ -42,6 +42,10 @@ static void configure_lane(struct ref *ref, int id)
 	ref_bucket_set(ref, &lane->scope.bucket, limits->tokens_per_minute,
 		limits->tokens_per_day,
 		ref_count_reserved(ref, id, REF_NOBODY));
+	ref_rate_set(&lane->starts,
+		ref->config.adaptive ? limits->requests_per_minute : 0);
+	ref_rate_set(&lane->tokens,
+		ref->config.adaptive ? limits->tokens_per_minute : 0);
 	/* A larger budget is given at once; a smaller one cuts. */
 	if (ref->config.retry_budget > lane->retry_budget)
 		lane->retry_left +=
@@ -128,6 +132,8 @@ static bool is_spent(struct ref *ref, int id)
 	       ref_count(ref, POLICY_BACKOFF, id, REF_NOBODY) == 0 &&
 	       ref_count(ref, POLICY_RUNNING, id, REF_NOBODY) == 0 &&
 	       !lane->gate.is_closed &&
+	       ref_rate_now(ref, &lane->starts) >= lane->starts.limit &&
+	       ref_rate_now(ref, &lane->tokens) >= lane->tokens.limit &&
 	       ref_count_starts(ref, id, REF_NOBODY) == 0 &&
 	       ref_bucket_level(ref, bucket) >= (int64_t)bucket->limit &&
 	       (bucket->day_limit == 0 ||
