@@ -82,7 +82,7 @@ static bool read_number(const char *text, const char **ret_end, double *ret)
 	errno = 0;
 	*ret = strtod(text, &end);
 	*ret_end = end;
-	return errno == 0 && isfinite(*ret) && end[-1] != 'x' &&
+	return end != text && errno == 0 && isfinite(*ret) &&
 	       strpbrk(text, "xX") == NULL;
 }
 

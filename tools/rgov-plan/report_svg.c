@@ -26,7 +26,7 @@ struct curve {
 	bool is_dashed;
 };
 
-enum { MOST_CURVES = 6 };
+enum { MOST_CURVES = 4 };
 
 struct panel {
 	const char *title, *unit;
@@ -43,11 +43,6 @@ static double queued(const struct measure_sample *sample)
 static double running(const struct measure_sample *sample)
 {
 	return sample->running;
-}
-
-static double concurrent(const struct measure_sample *sample)
-{
-	return 100 * sample->share[MEASURE_CONCURRENT];
 }
 
 static double requests(const struct measure_sample *sample)
@@ -170,11 +165,24 @@ static void draw_grid(const struct panel *panel, double y, double total_s,
 	(void)fputs("</g>\n", out);
 }
 
-/* A step from one sample to the next: nothing happens in between. */
+/* More points than that only make a line thick. */
+enum { MOST_POINTS = 250 };
+
+/* The mean of so many samples, from this one on. */
+static double mean_of(const struct curve *curve, size_t from, size_t n)
+{
+	double sum = 0;
+
+	for (size_t i = from; i < from + n; i++)
+		sum += curve->of(&curve->run->result.measure.samples[i]);
+	return sum / (double)n;
+}
+
 static void draw_curve(const struct curve *curve, double y, double total_s,
 	double most, FILE *out)
 {
 	const struct measure *measure = &curve->run->result.measure;
+	size_t step = measure->n_samples / MOST_POINTS + 1;
 
 	if (measure->n_samples == 0)
 		return;
@@ -183,16 +191,17 @@ static void draw_curve(const struct curve *curve, double y, double total_s,
 		"stroke-linejoin=\"round\" d=\"",
 		curve->colour,
 		curve->is_dashed ? " stroke-dasharray=\"5 3\"" : "");
-	for (size_t i = 0; i < measure->n_samples; i++) {
-		const struct measure_sample *sample = &measure->samples[i];
-		double at_y = y + PANEL - curve->of(sample) / most * PANEL;
+	for (size_t i = 0; i < measure->n_samples; i += step) {
+		size_t n = measure->n_samples - i;
+		double at_y =
+			y + PANEL -
+			mean_of(curve, i, n < step ? n : step) / most * PANEL;
+		double at_x = x_of(measure->samples[i].at_s, total_s);
 
 		if (i == 0)
-			(void)fprintf(out, "M%.1f %.1f",
-				x_of(sample->at_s, total_s), at_y);
+			(void)fprintf(out, "M%.1f %.1f", at_x, at_y);
 		else
-			(void)fprintf(out, "H%.1fV%.1f",
-				x_of(sample->at_s, total_s), at_y);
+			(void)fprintf(out, "H%.1fV%.1f", at_x, at_y);
 	}
 	(void)fputs("\"/>\n", out);
 }
@@ -249,10 +258,6 @@ static void add(struct panel *panel, const struct report_run *run,
 static void add_uses(
 	struct panel *panel, const struct report_run *run, bool is_after)
 {
-	if (has_limit(run, MEASURE_CONCURRENT))
-		add(panel, run, concurrent,
-			is_after ? "concurrency after" : "concurrency",
-			"#0b7285", is_after);
 	if (has_limit(run, MEASURE_REQUESTS))
 		add(panel, run, requests,
 			is_after ? "requests after" : "requests", "#d9480f",
@@ -267,7 +272,7 @@ void report_svg(
 {
 	struct panel panels[PANELS] = {{.title = "queued", .unit = ""},
 		{.title = "running", .unit = ""},
-		{.title = "use of the fullest limit",
+		{.title = "use of the fullest limit per minute",
 			.unit = " %",
 			.most = 100}};
 	double total_s = 1e-3;

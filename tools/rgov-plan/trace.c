@@ -282,6 +282,19 @@ static bool take_all_tokens(
 		       &used->cache_write_tokens);
 }
 
+/* One that was refused for another reason would be so again, whatever the
+ * limits. */
+static bool is_of_limit(const char *reason)
+{
+	static const char *const reasons[] = {
+		"queue_full", "user_limit", "too_large", "late"};
+
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+		if (strcmp(reason, reasons[i]) == 0)
+			return true;
+	return false;
+}
+
 static bool take_outcome(
 	struct trace *trace, const json_t *json, struct record *record)
 {
@@ -295,7 +308,7 @@ static bool take_outcome(
 		if (strcmp(text, words[i]) == 0)
 			record->outcome = words[i];
 	if (text != NULL && strncmp(text, "refused:", 8) == 0)
-		record->outcome = "refused";
+		record->outcome = is_of_limit(text + 8) ? "refused" : "unfit";
 	return record->outcome != NULL ||
 	       expect(trace, "outcome",
 		       "ok, error, throttled, failed, deadline, cancelled or "
@@ -375,7 +388,9 @@ static void take_record(struct trace *trace, const json_t *json)
 	if (take_names(trace, json, &record) &&
 		take_all_tokens(trace, json, &record) &&
 		take_outcome(trace, json, &record) &&
-		take_times(trace, json, &record) && keep(trace, &record) &&
+		take_times(trace, json, &record) &&
+		(strcmp(record.outcome, "unfit") == 0 ||
+			keep(trace, &record)) &&
 		record.end_s >= 0)
 		trace->end_s = record.end_s;
 }
