@@ -108,11 +108,14 @@ static void show_place(const struct request *request, uint64_t now_ns,
 		door_show_place(request->slot, &place);
 }
 
-static void show_first_place(const struct request *request, uint64_t now_ns)
+static void show_first_place(struct request *request, uint64_t now_ns)
 {
 	struct policy_why why = explain_why(request, now_ns);
 
 	show_place(request, now_ns, &why, true);
+	/* A permit, which mostly is granted at once. */
+	if (request->live == REQUEST_NO_LIVE)
+		show_request(request, BOARD_LIVE_QUEUED);
 }
 
 void explain_add(struct request *request)
@@ -132,8 +135,7 @@ void explain_fresh(struct governor *governor, uint64_t now_ns)
 
 	for (uint32_t i = 0; i < explainer->n_fresh; i++) {
 		/* NULL: it is over already. */
-		const struct request *request =
-			find(explainer, explainer->fresh[i]);
+		struct request *request = find(explainer, explainer->fresh[i]);
 
 		if (request != NULL && is_waiting(request))
 			show_first_place(request, now_ns);

@@ -223,6 +223,29 @@ def a_probe_holds_everybody():
 
 
 @checks.test
+def a_permit_that_waits_is_shown():
+    "The queue has it, too; granted, its waits are the permit's."
+    source = """
+import rgov, threading, time
+gov = rgov.connect()
+with gov.permit("m", user="alice"):
+    def wait():
+        with gov.permit("m", user="bob") as permit:
+            print(sorted(permit.waited_for), permit.queue_position)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(1.2)
+thread.join()
+"""
+    with Rgovd(config(concurrency=1), endpoint="http://127.0.0.1:9") as rgovd:
+        client = Background([lambda: rgovd.python(source)])
+        row = waiting(rgovd, "bob", "host_concurrency")
+        equal((row["kind"], row["position"]), ("permit", 1), f"{row}")
+        done = client.join(PATIENCE_S)[0]
+        equal(done.stdout, "['host_concurrency'] 1\n", f"{done.stderr}")
+
+
+@checks.test
 def a_deadline_in_the_queue_says_what_it_waited_for():
     "Timeout.waited_for: the limit that it did not get through in time."
     with Sim(latency="fixed:1.2") as sim, \
