@@ -235,7 +235,7 @@ static void on_body_taken(struct intake_job *job)
 	} else if (taken->error != 0) {
 		refuse_body(request, taken);
 	} else {
-		memcpy(request->sha256, taken->sha256, sizeof(request->sha256));
+		memcpy(request->digest, taken->sha256, sizeof(request->digest));
 		take_demand(request, &taken->demand);
 		enqueue(request);
 	}
@@ -334,8 +334,8 @@ static bool is_refused_at_sight(struct request *request)
 	else if (request->policy.deadline_ns <= loop_now_ns())
 		refuse(request, SHM_DEADLINE, "DeadlineExceeded",
 			"the deadline has passed already", 0);
-	else if (upstream_check(
-			 request_model_id(request), request->headers, why) != 0)
+	else if (upstream_check(request_model_id(request),
+			 request_headers(request), why) != 0)
 		refuse(request, SHM_INVALID, "InvalidRequest", why, 0);
 	else if (request->kind == SHM_CALL && request->body_bytes == 0)
 		refuse(request, SHM_INVALID, "InvalidRequest",

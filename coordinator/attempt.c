@@ -98,10 +98,10 @@ static struct upstream_call call_of(
 	return (struct upstream_call){
 		.operation = request->operation,
 		.model_id = request_model_id(request),
-		.headers = request->headers,
+		.headers = request_headers(request),
 		.body = attempt->body,
 		.body_bytes = request->body_bytes,
-		.body_sha256 = request->sha256,
+		.body_sha256 = attempt->load.result.sha256,
 		.deadline_ns = request->policy.deadline_ns,
 		.owner = request,
 		.started = on_started,
@@ -145,8 +145,8 @@ static void on_body_loaded(struct intake_job *job)
 		abandon_start(request, SHM_NO_MEMORY,
 			"rgovd has no memory for the body");
 	else if (job->result.error != 0 ||
-		 memcmp(job->result.sha256, request->sha256,
-			 sizeof(request->sha256)) != 0)
+		 memcmp(job->result.sha256, request->digest,
+			 sizeof(request->digest)) != 0)
 		abandon_start(request, SHM_BODY_CHANGED,
 			"the body is not the one that was submitted");
 	else
@@ -185,7 +185,7 @@ void start(struct request *request, uint64_t now_ns)
 
 /* ------------------------------------------------------------ from upstream */
 
-static const char *short_name_of(enum upstream_outcome outcome)
+const char *short_name_of(enum upstream_outcome outcome)
 {
 	switch (outcome) {
 	case UPSTREAM_THROTTLED:
@@ -314,7 +314,7 @@ static bool is_retried(
 	}
 	COUNT(governor, retries);
 	door_mark_accepted(request->slot); /* for a successor: it is not out */
-	request->last_code = short_name_of(result->outcome);
+	request->failed_as = result->outcome;
 	request_move(request, REQUEST_QUEUED);
 	show_request(request, BOARD_LIVE_BACKOFF);
 	return true;

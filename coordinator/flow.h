@@ -27,6 +27,9 @@ void start(struct request *request, uint64_t now_ns);
 void settle_in_policy(struct request *request, enum policy_outcome outcome,
 	const struct policy_usage *usage, uint64_t now_ns);
 
+/* attempt.c: for people, as in "after a throttle". */
+const char *short_name_of(enum upstream_outcome outcome);
+
 /* ending.c: an answer without anything from the provider. */
 struct door_reply plain_reply(enum shm_result result);
 

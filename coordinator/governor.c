@@ -48,11 +48,11 @@ static void expire(struct request *request)
 	char message[SHM_MESSAGE_BYTES];
 
 	(void)snprintf(message, sizeof(message),
-		request->last_code
+		request->failed_as != UPSTREAM_OK
 			? "the deadline passed while it waited to be tried "
 			  "again after %s"
 			: "the deadline passed in the queue; it was not sent",
-		request->last_code);
+		short_name_of(request->failed_as));
 	finish_plainly(request, SHM_DEADLINE, message);
 }
 

@@ -52,14 +52,14 @@ static bool copy_texts(
 	char *at = request->texts;
 
 	if (bytes > sizeof(request->texts))
-		at = request->long_texts = malloc(bytes);
+		at = malloc(bytes);
 	if (at == NULL)
 		return false;
 	request->policy.user = append(&at, submission->user);
 	request->policy.app = append(&at, submission->peer);
 	request->policy.model_id = append(&at, submission->model_id);
 	request->app = append(&at, submission->app);
-	request->headers = append(&at, submission->headers);
+	(void)append(&at, submission->headers); /* request_headers() */
 	return true;
 }
 
@@ -123,9 +123,11 @@ void request_has_moved(struct request *request)
 
 void request_free(struct request *request)
 {
-	free(request->attempt);
-	free(request->intake);
-	free(request->long_texts);
+	char *texts = (char *)(uintptr_t)request->policy.user;
+
+	free(request->attempt); /* or ->intake */
+	if (texts != request->texts)
+		free(texts);
 	free(request->other_model);
 	free(request->next_model);
 	governor_recycle(request->governor, request);

@@ -11,6 +11,8 @@
 #include "coordinator/policy/policy.h"
 #include "coordinator/upstream/upstream.h"
 
+#include <string.h>
+
 struct governor;
 
 /*
@@ -39,7 +41,10 @@ enum request_stage {
 #undef X
 };
 
-enum { REQUEST_NO_LIVE = UINT16_MAX, REQUEST_TEXT_ROOM = 96 };
+enum { REQUEST_NO_LIVE = UINT16_MAX, REQUEST_TEXT_ROOM = 72 };
+
+/* Of a body's SHA-256: enough to know it again. */
+enum { REQUEST_DIGEST_BYTES = 16 };
 
 /* One try upstream: exists only while it runs. */
 struct request_attempt {
@@ -52,39 +57,41 @@ struct request {
 	struct policy_request policy;
 	struct governor *governor;
 	struct door_slot *slot; /* NULL: its client is gone */
-	enum request_stage stage;
-	enum shm_kind kind;
-	enum upstream_operation operation;
+	enum request_stage stage : 8;
+	enum shm_kind kind : 8;
+	enum upstream_operation operation : 8;
 	bool is_idempotent;
 	bool was_issued;  /* upstream saw it, maybe under a predecessor */
 	bool is_started;  /* counted in started_requests */
 	bool is_ghost;    /* a permit of a predecessor, without a slot */
 	bool is_unwanted; /* cancelled while its body is read or it runs */
 	bool is_hidden;   /* the board has no record left for it */
-	uint16_t live;    /* its record on the board; REQUEST_NO_LIVE */
-	uint32_t calls;   /* made upstream */
+	enum upstream_outcome failed_as : 8; /* why it backs off, or _OK */
+	uint16_t live;  /* its record on the board; REQUEST_NO_LIVE */
+	uint32_t calls; /* made upstream */
 	size_t body_bytes;
-	uint8_t sha256[DIGEST_BYTES];
+	union {
+		uint8_t digest[REQUEST_DIGEST_BYTES]; /* of a call's body */
+		uint64_t expires_ns;                  /* of a permit */
+	};
 	uint64_t number;
 	uint64_t accepted_ns;
 	uint64_t first_start_ns, last_start_ns; /* 0: not yet */
 	uint64_t start_position;     /* on the board, while it starts */
-	uint64_t expires_ns;         /* of a permit */
 	struct request *prev, *next; /* of the permits that are out, else of
 					those with a number like it */
 	struct shadow *shadow; /* it was let through: shadow.h; else NULL */
-	struct request_attempt *attempt;
-	struct intake_job *intake; /* while its body is read */
-	char *other_model;         /* NULL: the one that was asked */
-	char *next_model;          /* request_next_model() */
-	const char *last_code;     /* why it backs off; static text */
-	const char *app;           /* for people; a client chooses it */
-	const char *headers;       /* "" or lines */
-	/* Its texts, those of ->policy too (the peer's uid is the application
-	 * there: fairness above the user), one after the other: as long as they
-	 * are, since many requests wait.  Longer ones in memory of their own.
-	 */
-	char *long_texts;
+	union {
+		struct intake_job *intake; /* while INTAKE */
+		struct request_attempt *attempt;
+	};
+	char *other_model; /* NULL: the one that was asked */
+	char *next_model;  /* request_next_model() */
+	const char *app;   /* for people; a client chooses it */
+	/* Its texts, one after the other and as long as they are, since many
+	 * requests wait: user, peer and model id of ->policy (the peer's uid is
+	 * the application there: fairness above the user), ->app, the headers.
+	 * Longer ones are in memory of their own. */
 	char texts[REQUEST_TEXT_ROOM];
 };
 
@@ -105,6 +112,12 @@ void request_move(struct request *request, enum request_stage stage);
 static inline const char *request_model_id(const struct request *request)
 {
 	return request->policy.model_id;
+}
+
+/* "" or lines. */
+static inline const char *request_headers(const struct request *request)
+{
+	return request->app + strlen(request->app) + 1;
 }
 
 static inline const char *request_user(const struct request *request)

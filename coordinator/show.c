@@ -349,7 +349,8 @@ void show_request(struct request *request, enum board_live_state state)
 	board_put(live->state, state);
 	board_put(live->attempts, request->calls);
 	board_put(live->started_ns, request->last_start_ns);
-	board_put(live->expires_ns, request->expires_ns);
+	board_put(live->expires_ns,
+		request->kind == SHM_PERMIT ? request->expires_ns : 0);
 	if (state == BOARD_LIVE_PERMIT)
 		put_permit(live, request);
 	else if (state == BOARD_LIVE_OVERDUE)

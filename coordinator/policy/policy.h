@@ -230,9 +230,9 @@ struct policy_request {
 				uint32_t used_starts;
 			};
 		};
-		uint32_t retry_cost; /* the last one paid */
-		uint32_t failures;   /* that count, in this lane */
-		uint32_t flags;
+		uint8_t retry_cost; /* the last one paid */
+		uint8_t failures;   /* that count, in this lane */
+		uint16_t flags;
 		enum policy_class rank;               /* after ageing */
 		uint32_t waited[POLICY_WAIT_REASONS]; /* why_flip() */
 	} p;

@@ -114,7 +114,7 @@ bool retry_pay(struct policy_request *request, uint32_t cost)
 			return false;
 		lane->retry_left -= cost;
 	}
-	request->p.retry_cost = cost;
+	request->p.retry_cost = (uint8_t)cost;
 	return true;
 }
 
