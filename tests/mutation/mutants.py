@@ -195,15 +195,15 @@ MUTANTS = [
              [(f"coordinator/policy/{file}.c", old, new)])
       for name, file, old, new in (
           ("a window lets one more in", "window",
-           "	if (starts < window->limit)\n",
-           "	if (starts <= window->limit)\n"),
+           "	if (limit == 0 || starts < limit)\n",
+           "	if (limit == 0 || starts <= limit)\n"),
           ("a window ends a nanosecond early", "window",
            "*stamp_at(window, 0) + window->span_ns <= now_ns)",
            "*stamp_at(window, 0) + window->span_ns <= now_ns + 1)"),
           ("what is admitted and not yet sent is no start", "window",
            "	starts = (uint64_t)window->count + window->pending;\n"
-           "	smooth",
-           "	starts = (uint64_t)window->count;\n	smooth"),
+           "	if (limit == 0", "	starts = window->count;\n"
+           "	if (limit == 0"),
           ("smooth starts are not apart", "window",
            "	if (window->pending > 0)\n		return UINT64_MAX;\n",
            ""),
@@ -262,6 +262,20 @@ MUTANTS = [
            "		request->user_entry->refused++;\n",
            "		request->user_entry->refused++;\n"
            "		request->user_entry->admitted++;\n"),
+          ("a failure behind a closed gate counts", "retry",
+           "!closes && !was_closed;", "!closes;"),
+          ("a success refunds too much", "retry",
+           "request->p.retry_cost ? request->p.retry_cost : 1;",
+           "request->p.retry_cost ? request->p.retry_cost : 2;"),
+          ("a refused rate climbs at once", "rate",
+           "	rate->from_ns = now_ns + patience * rate->minute_ns;",
+           "	rate->from_ns = now_ns;"),
+          ("an adapted rate is not paced", "adapt",
+           "	if (now_ns < adapt->paced_ns)\n"
+           "		return adapt->paced_ns;\n", ""),
+          ("a late settlement gives nothing back", "overdue",
+           "	tokens_correct(&policy->tokens, was, used, day, now_ns);\n",
+           ""),
           ("what was learned is not used", "lane",
            "		output = output < most ? output : most;\n", ""),
       )],
