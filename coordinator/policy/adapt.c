@@ -113,7 +113,7 @@ void adapt_started(struct policy_lane *lane, struct policy_request *request,
 void adapt_accepted(struct adapt *adapt, const struct policy_request *request,
 	uint64_t now_ns)
 {
-	adapt->is_refused = false;
+	adapt->row = 0;
 	if (!(request->p.flags & POLICY_MEASURED))
 		return;
 	if (adapt->starts.limit != 0)
@@ -142,7 +142,7 @@ void adapt_refused(struct policy_lane *lane,
 	const struct policy_request *request, bool is_heard, uint64_t now_ns)
 {
 	struct adapt *adapt = &lane->adapt;
-	bool is_again = adapt->is_refused;
+	uint32_t row = adapt->row;
 
 	if (!(request->p.flags & POLICY_MEASURED))
 		return;
@@ -150,14 +150,14 @@ void adapt_refused(struct policy_lane *lane,
 		request->p.started_ns;
 	if (!is_heard)
 		return;
-	adapt->is_refused = true;
+	adapt->row++;
 	if (means_tokens(adapt, request, now_ns))
 		rate_refused(&adapt->tokens, request->p.used_tokens,
 			request->p.used_tokens + request->p.reserved_tokens,
-			is_again, now_ns);
+			row, now_ns);
 	else
 		rate_refused(&adapt->starts, request->p.used_starts,
-			(uint64_t)request->p.used_starts + 1, is_again, now_ns);
+			(uint64_t)request->p.used_starts + 1, row, now_ns);
 }
 
 static double part_of(const struct rate *rate, uint64_t now_ns)

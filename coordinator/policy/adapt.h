@@ -23,8 +23,7 @@ struct adapt {
 	uint64_t refused_ns[ADAPT_REFUSALS]; /* starts refused, a ring */
 	uint32_t refused;                    /* so many ever */
 	uint64_t paced_ns;                   /* nobody starts before */
-	bool is_refused; /* nothing was accepted since the last that was heard
-			  */
+	uint32_t row; /* refusals heard, with nothing accepted since */
 };
 
 /* Limits of 0: nothing adapts. */

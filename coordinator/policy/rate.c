@@ -63,13 +63,23 @@ uint64_t rate_when(const struct rate *rate, uint64_t level)
 	return ns > UINT64_MAX / 4 ? UINT64_MAX : rate->from_ns + (uint64_t)ns;
 }
 
+/* A refusal that meant nothing. */
+static void refute(struct rate *rate, uint64_t now_ns)
+{
+	rate->moody_until_ns = now_ns + LATER_PATIENCE * rate->minute_ns;
+}
+
 void rate_accepted(struct rate *rate, uint64_t reached, uint64_t now_ns)
 {
 	rate->proven = greater(rate->proven, reached);
 	if (rate->from_ns == UINT64_MAX)
 		rate->from_ns = now_ns;
+	if (rate->is_doubted)
+		refute(rate, now_ns);
+	rate->is_doubted = false;
 	if (!rate->is_measured || reached <= rate->base)
 		return;
+	refute(rate, now_ns);
 	/* The ceiling was none, or is none any more. */
 	rate->base = greater(rate_now(rate, now_ns), rate->restore);
 	rate->from_ns = now_ns;
@@ -85,25 +95,32 @@ static void halve(struct rate *rate, uint64_t used, uint64_t now_ns)
 	rate->base = greater(step_of(rate), half);
 	rate->from_ns = UINT64_MAX; /* rate_accepted() */
 	rate->proven = 0;
+	rate->is_doubted = false;
+	rate->moody_until_ns = 0;
 	rate->patience = LATER_PATIENCE;
 	rate->is_measured = false;
 }
 
 void rate_refused(struct rate *rate, uint64_t used, uint64_t reached,
-	bool is_again, uint64_t now_ns)
+	uint32_t row, uint64_t now_ns)
 {
 	uint32_t patience = rate->patience;
+	uint64_t level;
+
 	if (rate->limit == 0)
 		return;
-	if (rate->limit == 0)
+	if (now_ns < rate->moody_until_ns && row-- == 0)
 		return;
-	if (is_again) {
+	if (row > 0) {
 		halve(rate, used, now_ns);
 		return;
 	}
-	if (reached <= rate->proven)
+	rate->is_doubted = reached <= rate->proven;
+	if (rate->is_doubted)
 		return;
-	rate->restore = rate_now(rate, now_ns);
+	level = rate_now(rate, now_ns);
+	rate->restore =
+		rate->is_measured ? greater(rate->restore, level) : level;
 	rate->base = lesser(greater(step_of(rate), used), rate->limit);
 	rate->from_ns = now_ns + patience * rate->minute_ns;
 	rate->patience =

@@ -18,7 +18,9 @@ struct rate {
 	uint64_t proven;   /* so much was accepted in a minute */
 	uint64_t restore;  /* measured: what was in force before */
 	uint32_t patience; /* minutes, before one more than measured is tried */
-	bool is_measured;  /* base is what the provider refused to exceed */
+	uint64_t moody_until_ns; /* it was refused by chance before */
+	bool is_doubted;  /* the last refusal contradicts what was accepted */
+	bool is_measured; /* base is what the provider refused to exceed */
 };
 
 /* Starts anew where the limit or the minute is another one. */
@@ -31,9 +33,9 @@ uint64_t rate_when(const struct rate *rate, uint64_t level);
 
 /* Accepted: then there were `reached` in the minute. */
 void rate_accepted(struct rate *rate, uint64_t reached, uint64_t now_ns);
-/* Refused on top of `used`; is_again: nothing was accepted since the refusal
- * before. */
+/* Refused on top of `used`; `row` refusals before it with nothing accepted in
+ * between. */
 void rate_refused(struct rate *rate, uint64_t used, uint64_t reached,
-	bool is_again, uint64_t now_ns);
+	uint32_t row, uint64_t now_ns);
 
 #endif

@@ -304,4 +304,67 @@ static void a_halved_quota_is_found(void)
 	}
 }
 
-SUITE("policy_adaptive", T(a_halved_quota_is_found))
+/* One in twenty is throttled though no quota is reached: nobody fails, one
+ * probe a closing, and most of the quota is used all the same. */
+static void chance_does_not_stop_a_lane(void)
+{
+	for (int l = 0; l < LANES; l++) {
+		double sum = 0, least = 9;
+
+		for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+			struct world *world = create(seed, lanes[l].starts,
+				lanes[l].tokens, lanes[l].n_calls);
+			double part;
+
+			world->provider.random = 50;
+			run(world, 20 * MINUTE);
+			part = used_part(&world->provider, 0, 20 * MINUTE);
+			sum += part;
+			least = part < least ? part : least;
+			CU_ASSERT_EQUAL(world->failed, 0);
+			CU_ASSERT(world->probes <= world->closings);
+			destroy(world);
+		}
+		printf("# one in twenty, %u starts, %llu tokens: %.3f used, at "
+		       "least %.3f\n",
+			lanes[l].starts, (unsigned long long)lanes[l].tokens,
+			sum / SEEDS, least);
+		/* Where the probes take longer than it takes to be throttled
+		 * again the gate is what holds the lane; but not to nothing. */
+		if (lanes[l].starts == 1000 || lanes[l].tokens == 1000000) {
+			CU_ASSERT(least > 0.08);
+		} else {
+			CU_ASSERT(sum / SEEDS > 0.6);
+			CU_ASSERT(least > 0.2);
+		}
+	}
+}
+
+/* A minute without a provider: nobody fails, the probes are few, and it goes on
+ * at the full rate. */
+static void an_outage_costs_a_minute(void)
+{
+	for (int l = 0; l < LANES; l++) {
+		for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+			struct world *world = create(seed, lanes[l].starts,
+				lanes[l].tokens, lanes[l].n_calls);
+			uint64_t probes;
+
+			run(world, 3 * MINUTE);
+			world->provider.is_away = true;
+			run(world, 4 * MINUTE);
+			world->provider.is_away = false;
+			probes = world->probes;
+			run(world, 10 * MINUTE);
+			CU_ASSERT_EQUAL(world->failed, 0);
+			CU_ASSERT(probes < 40);
+			CU_ASSERT_EQUAL(world->provider.throttled, 0);
+			CU_ASSERT(used_part(&world->provider, 5 * MINUTE,
+					  10 * MINUTE) > 0.9);
+			destroy(world);
+		}
+	}
+}
+
+SUITE("policy_adaptive", T(a_halved_quota_is_found),
+	T(chance_does_not_stop_a_lane), T(an_outage_costs_a_minute))

@@ -163,6 +163,10 @@ static void accept(const struct ref *ref, struct ref_rate *rate,
 	rate->proven = most(rate->proven, reached);
 	if (rate->from_ns == UINT64_MAX)
 		rate->from_ns = now_ns;
+	if (rate->is_doubted || (rate->is_measured && reached > rate->base))
+		rate->moody_until_ns =
+			now_ns + LATER_PATIENCE * ref->config.minute_ns;
+	rate->is_doubted = false;
 	if (!rate->is_measured || reached <= rate->base)
 		return;
 	rate->base = most(rate_at(ref, rate, now_ns), rate->before);
@@ -176,7 +180,7 @@ void ref_adaptive_accepted(struct ref *ref, int id, uint64_t now_ns)
 	const struct ref_request *r = &ref->requests[id];
 	struct ref_lane *lane = &ref->lanes[r->lane];
 
-	lane->is_refused = false;
+	lane->row = 0;
 	if (!r->is_measured)
 		return;
 	accept(ref, &lane->starts, r->used_starts + 1, now_ns);
@@ -184,23 +188,30 @@ void ref_adaptive_accepted(struct ref *ref, int id, uint64_t now_ns)
 }
 
 static void refuse(const struct ref *ref, struct ref_rate *rate, uint64_t used,
-	uint64_t reached, bool is_again)
+	uint64_t reached, uint32_t row)
 {
 	uint64_t level = ref_rate_now(ref, rate);
 
 	if (rate->limit == 0)
 		return;
-	if (is_again) {
+	if (ref->now_ns < rate->moody_until_ns) {
+		if (row == 0)
+			return;
+		row--;
+	}
+	if (row > 0) {
 		rate->base = most(step(rate), least(level, used) / 2);
 		rate->from_ns = UINT64_MAX; /* until one is accepted */
 		rate->proven = 0;
 		rate->patience = LATER_PATIENCE;
-		rate->is_measured = false;
+		rate->is_measured = rate->is_doubted = false;
+		rate->moody_until_ns = 0;
 		return;
 	}
-	if (reached <= rate->proven)
+	rate->is_doubted = reached <= rate->proven;
+	if (rate->is_doubted)
 		return;
-	rate->before = level;
+	rate->before = rate->is_measured ? most(rate->before, level) : level;
 	rate->base = least(rate->limit, most(step(rate), used));
 	rate->from_ns = ref->now_ns + rate->patience * ref->config.minute_ns;
 	rate->patience =
@@ -224,18 +235,18 @@ void ref_adaptive_refused(struct ref *ref, int id, bool is_heard)
 {
 	const struct ref_request *r = &ref->requests[id];
 	struct ref_lane *lane = &ref->lanes[r->lane];
-	bool is_again = lane->is_refused;
+	uint32_t row = lane->row;
 
 	if (!r->is_measured)
 		return;
 	lane->refused_ns[lane->n_refused++] = r->started_ns;
 	if (!is_heard)
 		return;
-	lane->is_refused = true;
+	lane->row++;
 	if (means_tokens(ref, lane, r))
 		refuse(ref, &lane->tokens, r->used_tokens,
-			r->used_tokens + r->measured, is_again);
+			r->used_tokens + r->measured, row);
 	else
 		refuse(ref, &lane->starts, r->used_starts, r->used_starts + 1,
-			is_again);
+			row);
 }

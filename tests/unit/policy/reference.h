@@ -62,6 +62,8 @@ struct ref_account {
 struct ref_rate {
 	uint64_t limit; /* 0: none */
 	uint64_t base, from_ns, proven, before, patience;
+	uint64_t moody_until_ns;
+	bool is_doubted;  /* the last throttle was of the second kind */
 	bool is_measured; /* base is a ceiling */
 };
 
@@ -88,7 +90,7 @@ struct ref_lane {
 	uint64_t paced_ns;               /* nobody starts before */
 	uint64_t refused_ns[REF_STARTS]; /* starts */
 	uint32_t n_refused;
-	bool is_refused; /* with nothing accepted since */
+	uint32_t row; /* throttles heard with nothing accepted since */
 	uint32_t retry_left, retry_budget;
 	uint32_t failed; /* transient failures heard, without an answer since */
 	uint64_t admitted, done, throttled, lost, retries;
