@@ -148,7 +148,7 @@ static enum policy_refusal offer_others(struct request *request,
 	enum policy_refusal refusal, uint64_t now_ns,
 	uint64_t *ret_retry_after_ns)
 {
-	const char *model_id;
+	char *model_id;
 
 	while (refusal == POLICY_TOO_LARGE || refusal == POLICY_LANE_CLOSED) {
 		model_id = request_next_model(request);
@@ -157,7 +157,7 @@ static enum policy_refusal offer_others(struct request *request,
 		request->policy.model_id = model_id;
 		refusal = offer(request->governor, &request->policy, now_ns,
 			ret_retry_after_ns);
-		request_has_moved(request);
+		request_has_moved(request, model_id);
 	}
 	return refusal;
 }
@@ -296,7 +296,7 @@ static void restore_permit(struct request *request)
 	request->first_start_ns = request->last_start_ns = now;
 	request->is_started = true;
 	request_move(request, REQUEST_PERMIT);
-	show_start(request, now);
+	(void)show_start(request, now);
 	permit_begin(request, now);
 }
 

@@ -50,7 +50,7 @@ static void grant(struct request *request, uint64_t now_ns)
 	uint64_t waited_ns[SHM_REASONS_MAX];
 
 	note_start(request, now_ns);
-	show_start(request, now_ns);
+	(void)show_start(request, now_ns);
 	mark_started(request, now_ns);
 	explain_remove(request);
 	request_move(request, REQUEST_PERMIT);
@@ -72,7 +72,7 @@ static int on_started(struct upstream_call *call)
 
 	/* B3 first: a start on the board that was never sent costs a place
 	 * for a minute, the other order would cost the invariant. */
-	show_moved_start(request, now);
+	show_moved_start(request, &request->attempt->start_position, now);
 	note_start(request, now);
 	mark_started(request, now);
 	/* Only now is it known when the window has room again, and when this
@@ -116,7 +116,7 @@ static void issue(struct request *request)
 	int rc;
 
 	attempt->call = call_of(attempt, request);
-	show_start(request, loop_now_ns());
+	attempt->start_position = show_start(request, loop_now_ns());
 	door_mark_issued(request->slot);
 	rc = upstream_start(governor->upstream, &attempt->call);
 	if (rc != 0) {
@@ -279,16 +279,18 @@ static uint64_t hint_of(const struct upstream_result *result, uint64_t now_ns)
 static bool is_diverted(struct request *request, enum policy_failure failure)
 {
 	struct governor *governor = request->governor;
-	const char *model_id;
+	char *model_id;
 
 	/* Without memory for the name, or a lane that takes it: the next. */
-	while ((model_id = request_next_model(request)) != NULL)
+	while ((model_id = request_next_model(request)) != NULL) {
 		if (policy_divert(governor->policy, &request->policy, model_id,
-			    failure, loop_now_ns()))
-			break;
-	if (model_id != NULL)
-		request_has_moved(request);
-	return model_id != NULL;
+			    failure, loop_now_ns())) {
+			request_has_moved(request, model_id);
+			return true;
+		}
+		free(model_id);
+	}
+	return false;
 }
 
 /* Is it tried again?  Then it is in the policy's hands. */

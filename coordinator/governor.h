@@ -180,10 +180,11 @@ enum policy_reason show_user_reason(
 	struct governor *governor, const char *user_name);
 /* Who holds the permit of a ghost, as its predecessor's record said. */
 void show_ghost(struct request *request, const struct board_live *record);
-/* Records a start and what it reserves before its first byte, and moves it; B3.
- */
-void show_start(struct request *request, uint64_t now_ns);
-void show_moved_start(struct request *request, uint64_t now_ns);
+/* Records a start and what it reserves before its first byte; where it stands
+ * on the board.  Then moves it; B3. */
+uint64_t show_start(struct request *request, uint64_t now_ns);
+void show_moved_start(
+	struct request *request, uint64_t *position, uint64_t now_ns);
 /* A start of a predecessor. */
 void show_restored_start(struct governor *governor, const char *lane_name,
 	uint64_t started_ns, uint64_t now_ns);

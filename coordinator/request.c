@@ -95,30 +95,23 @@ struct request *request_create(
 	return request;
 }
 
-const char *request_next_model(struct request *request)
+char *request_next_model(struct request *request)
 {
 	const char *next =
 		policy_next_model(request->governor->policy, &request->policy);
-	char *copy = next != NULL ? strdup(next) : NULL;
 
-	if (copy == NULL)
-		return NULL;
-	/* The one that it has may be in use until it is diverted. */
-	free(request->next_model);
-	request->next_model = copy;
-	return copy;
+	return next != NULL ? strdup(next) : NULL;
 }
 
-void request_has_moved(struct request *request)
+void request_has_moved(struct request *request, char *model_id)
 {
 	struct governor *governor = request->governor;
 
 	free(request->other_model);
-	request->other_model = request->next_model;
-	request->next_model = NULL;
+	request->other_model = model_id;
 	board_add(governor->board.board->counters.fallbacks, 1);
 	board_event(&governor->board, "fallback", "%s: now %s",
-		request->policy.first_model_id, request->other_model);
+		request->policy.first_model_id, model_id);
 }
 
 void request_free(struct request *request)
@@ -129,6 +122,5 @@ void request_free(struct request *request)
 	if (texts != request->texts)
 		free(texts);
 	free(request->other_model);
-	free(request->next_model);
 	governor_recycle(request->governor, request);
 }

@@ -50,7 +50,8 @@ enum { REQUEST_DIGEST_BYTES = 16 };
 struct request_attempt {
 	struct intake_job load;
 	struct upstream_call call;
-	char body[]; /* private memory, body_bytes */
+	uint64_t start_position; /* on the board: show_start() */
+	char body[];             /* private memory, body_bytes */
 };
 
 struct request {
@@ -77,7 +78,6 @@ struct request {
 	uint64_t number;
 	uint64_t accepted_ns;
 	uint64_t first_start_ns, last_start_ns; /* 0: not yet */
-	uint64_t start_position;     /* on the board, while it starts */
 	struct request *prev, *next; /* of the permits that are out, else of
 					those with a number like it */
 	struct shadow *shadow; /* it was let through: shadow.h; else NULL */
@@ -86,7 +86,6 @@ struct request {
 		struct request_attempt *attempt;
 	};
 	char *other_model; /* NULL: the one that was asked */
-	char *next_model;  /* request_next_model() */
 	const char *app;   /* for people; a client chooses it */
 	/* Its texts, one after the other and as long as they are, since many
 	 * requests wait: user, peer and model id of ->policy (the peer's uid is
@@ -100,11 +99,11 @@ struct request *request_create(
 	struct governor *governor, const struct door_submission *submission);
 void request_free(struct request *request);
 
-/* The next model to fall back to, its name kept with the request; NULL: there
- * is none, or no memory. */
-const char *request_next_model(struct request *request);
-/* It has gone on with that one. */
-void request_has_moved(struct request *request);
+/* The next model to fall back to, the caller's to free; NULL: there is none, or
+ * no memory. */
+char *request_next_model(struct request *request);
+/* It has gone on with that one, whose name is the request's now. */
+void request_has_moved(struct request *request, char *model_id);
 
 /* The only function that writes ->stage; asserts that the move is allowed. */
 void request_move(struct request *request, enum request_stage stage);

@@ -438,19 +438,20 @@ static void show_tokens(struct request *request, uint64_t now_ns)
 	board_end(&lane->sequence);
 }
 
-void show_start(struct request *request, uint64_t now_ns)
+uint64_t show_start(struct request *request, uint64_t now_ns)
 {
 	struct governor *governor = request->governor;
 
+	if (governor->is_leaving)
+		return NO_START;
 	/* What was let through has charged nothing. */
-	if (!governor->is_leaving && request->shadow == NULL) {
+	if (request->shadow == NULL) {
 		show_tokens(request, now_ns);
 		show_budgets(request, now_ns);
 	}
-	request->start_position = NO_START;
-	if (is_recorded(request) && !governor->is_leaving)
-		request->start_position =
-			add_start(governor, lane_of(request), now_ns, now_ns);
+	return is_recorded(request)
+		       ? add_start(governor, lane_of(request), now_ns, now_ns)
+		       : NO_START;
 }
 
 void show_restored_start(struct governor *governor, const char *lane_name,
@@ -459,12 +460,12 @@ void show_restored_start(struct governor *governor, const char *lane_name,
 	(void)add_start(governor, lane_name, started_ns, now_ns);
 }
 
-void show_moved_start(struct request *request, uint64_t now_ns)
+void show_moved_start(
+	struct request *request, uint64_t *position, uint64_t now_ns)
 {
 	/* A reload may have set its limit only now. */
-	if (request->start_position == NO_START)
-		show_start(request, now_ns);
+	if (*position == NO_START)
+		*position = show_start(request, now_ns);
 	else if (!request->governor->is_leaving)
-		board_move_start(&request->governor->board,
-			request->start_position, now_ns);
+		board_move_start(&request->governor->board, *position, now_ns);
 }

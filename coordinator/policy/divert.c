@@ -111,7 +111,7 @@ const char *policy_next_model(
 	if (n == UINT32_MAX)
 		return NULL;
 	request->first_model_id = first_model(request);
-	request->hops = n + 1;
+	request->hops = (uint8_t)(n + 1);
 	return model->fallback[n];
 }
 

@@ -192,11 +192,11 @@ struct policy_request {
 	enum policy_class class;
 	bool is_permit;
 	bool suits_all; /* its body suits the models of all families */
+	bool is_shadow; /* the owner's own mark */
 
 	/* policy_next_model() writes these; zero before. */
+	uint8_t hops;
 	const char *first_model_id; /* once there was another: the owner's */
-	uint32_t hops;
-	bool is_shadow; /* the owner's own mark */
 
 	/* Readable by the owner. */
 	enum policy_state state;
@@ -227,13 +227,13 @@ struct policy_request {
 				uint64_t used_tokens; /* in the minute before
 							 its start */
 				uint64_t day;         /* of the reservation */
-				uint32_t used_starts;
 			};
 		};
-		uint8_t retry_cost; /* the last one paid */
-		uint8_t failures;   /* that count, in this lane */
-		uint16_t flags;
-		enum policy_class rank;               /* after ageing */
+		uint32_t used_starts; /* as used_tokens */
+		uint8_t retry_cost;   /* the last one paid */
+		uint8_t failures;     /* that count, in this lane */
+		uint8_t flags;
+		enum policy_class rank : 8;           /* after ageing */
 		uint32_t waited[POLICY_WAIT_REASONS]; /* why_flip() */
 	} p;
 };
