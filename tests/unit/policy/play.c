@@ -444,6 +444,7 @@ static struct policy_request draw_request(
 		.output_tokens = step->c % 4 ? step->c / 4 % 150 : 0,
 		.deadline_ns = world->now_ns + step->a / 16 % 5000 * MS,
 		.is_permit = step->how % 7 == 0,
+		.suits_all = step->how % 2,
 	};
 }
 
@@ -508,6 +509,32 @@ static void finish(struct world *world, const struct script_step *step)
 		(long long)usage.input_tokens, (long long)usage.output_tokens);
 }
 
+/* To the first other model that takes it. */
+static void divert(struct world *world, int id, enum policy_failure failure)
+{
+	struct policy_request *request = &world->requests[id];
+	const struct ref_request *r = &world->ref.requests[id];
+	uint64_t kept =
+		failure == POLICY_FAIL_LOST && r->is_started ? r->reserved : 0;
+	bool real = false, ref = false;
+
+	while (!real && !ref) {
+		int next = ref_next_model(&world->ref, id);
+		const char *model = policy_next_model(world->real, request);
+
+		SAME(world, "another model", model != NULL, next != REF_NOBODY);
+		if (model == NULL || next == REF_NOBODY)
+			return;
+		real = policy_divert(
+			world->real, request, model, failure, world->now_ns);
+		ref = ref_divert(&world->ref, id, next, failure, world->now_ns);
+		SAME(world, "a way to another model", real, ref);
+		tell(world, "request %d may go to %s: %s", id, model,
+			real ? "yes" : "no");
+	}
+	write_down_end(world, id, kept);
+}
+
 static void fail(struct world *world, const struct script_step *step)
 {
 	int id = choose(world, POLICY_RUNNING, step->which);
@@ -526,6 +553,8 @@ static void fail(struct world *world, const struct script_step *step)
 	ref = ref_retry(&world->ref, id, failure, hint_ns, world->now_ns);
 	SAME(world, "a retry", real, ref);
 	note(world, real);
+	if (!real && !ref && step->c % 2)
+		divert(world, id, failure);
 	tell(world, "request %d fails, kind %d: %s", id, failure,
 		real ? "is tried again" : "is not");
 }

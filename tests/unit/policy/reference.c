@@ -1,6 +1,8 @@
 /* The calls of the policy, as docs/policy.md says them. */
 #include "tests/unit/policy/reference.h"
 
+#include <string.h>
+
 /* Every call begins so: gates open by the clock, whoever looks. */
 void ref_clock(struct ref *ref, uint64_t now_ns)
 {
@@ -24,6 +26,9 @@ static void adopt(struct ref *ref, struct ref_request *r,
 	*r = (struct ref_request){.asked = *asked, .rank = asked->class};
 	r->lane = ref_lane(ref, asked->model_id);
 	r->user = ref_user(ref, asked->app ? asked->app : "", asked->user);
+	r->first_model =
+		asked->first_model_id ? asked->first_model_id : asked->model_id;
+	r->hops = (int)asked->hops;
 	r->arrival = ++ref->arrivals;
 	r->enqueued_ns = ref->now_ns;
 }
@@ -406,7 +411,9 @@ static bool may_retry(
 
 	if (r->asked.is_permit || ref->config.max_attempts <= 1)
 		return false;
-	r->failures += failure.counts;
+	r->failures +=
+		failure.counts ||
+		ref_next_model(ref, (int)(r - ref->requests)) != REF_NOBODY;
 	if (r->failures >= ref->config.max_attempts ||
 		ref->now_ns + failure.delay_ns >= r->asked.deadline_ns)
 		return false;
@@ -435,6 +442,57 @@ bool ref_retry(struct ref *ref, int id, enum policy_failure kind,
 	lane->retries++;
 	r->not_before_ns = ref->now_ns + failure.delay_ns;
 	stop(ref, id, POLICY_BACKOFF, is_lost ? r->reserved : 0, 0);
+	return true;
+}
+
+/* Of these ids, which have no vendor, each is a family of its own. */
+static bool is_passed_over(
+	const struct ref_request *r, const struct policy_model *block, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(block->fallback[i], block->fallback[n]) == 0)
+			return true;
+	return !r->asked.suits_all ||
+	       strcmp(block->fallback[n], r->first_model) == 0;
+}
+
+int ref_next_model(const struct ref *ref, int id)
+{
+	const struct ref_request *r = &ref->requests[id];
+	const struct policy_model *block = ref_block(ref, r->first_model);
+	int n = r->hops;
+
+	if (block == NULL || r->asked.is_permit)
+		return REF_NOBODY;
+	while (n < (int)block->n_fallback && is_passed_over(r, block, n))
+		n++;
+	return n < (int)block->n_fallback ? n : REF_NOBODY;
+}
+
+bool ref_divert(struct ref *ref, int id, int next, enum policy_failure kind,
+	uint64_t now_ns)
+{
+	struct ref_request *r = &ref->requests[id], there = *r;
+	struct ref_lane *from = &ref->lanes[r->lane];
+	uint32_t cost = kind == POLICY_FAIL_THROTTLE ? 5 : 14;
+	bool is_lost = kind == POLICY_FAIL_LOST && r->is_started;
+	enum policy_refusal refusal;
+
+	ref_clock(ref, now_ns);
+	r->hops = next + 1;
+	there.lane =
+		ref_lane(ref, ref_block(ref, r->first_model)->fallback[next]);
+	refusal = judge(ref, &there);
+	if (refusal == POLICY_TOO_LARGE || refusal == POLICY_LANE_CLOSED ||
+		(from->retry_budget != 0 && from->retry_left < cost))
+		return false;
+	if (from->retry_budget != 0)
+		from->retry_left -= cost;
+	from->lost += is_lost;
+	stop(ref, id, POLICY_BACKOFF, is_lost ? r->reserved : 0, 0);
+	r->lane = there.lane;
+	r->failures = r->retry_cost = 0;
+	r->not_before_ns = ref->now_ns;
 	return true;
 }
 

@@ -124,6 +124,8 @@ struct ref_request {
 	int64_t turn; /* in its queue: the least is the head */
 	uint32_t attempts, retry_cost;
 	uint32_t failures; /* that count */
+	const char *first_model;
+	int hops; /* of the chain, tried or passed over */
 	/* while RUNNING */
 	uint64_t reserved, charged, admitted_ns, started_ns, epoch;
 	uint64_t day[3]; /* of the reservation: host, lane, user */
@@ -178,6 +180,11 @@ void ref_finish(struct ref *ref, int id, enum policy_outcome outcome,
 	const struct policy_usage *usage, uint64_t now_ns);
 bool ref_retry(struct ref *ref, int id, enum policy_failure failure,
 	uint64_t hint_ns, uint64_t now_ns);
+/* Which of the chain is to be tried next; REF_NOBODY: none. */
+int ref_next_model(const struct ref *ref, int id);
+/* As in policy_divert(), with that one of the chain. */
+bool ref_divert(struct ref *ref, int id, int next, enum policy_failure kind,
+	uint64_t now_ns);
 void ref_overrun(struct ref *ref, int id, uint64_t now_ns);
 void ref_settle_overdue(struct ref *ref, int id, enum policy_outcome outcome,
 	const struct policy_usage *usage, uint64_t now_ns);
@@ -197,6 +204,8 @@ void ref_restore_held(struct ref *ref, int id,
 
 void ref_create(struct ref *ref, const struct policy_config *config);
 void ref_reconfigure(struct ref *ref, const struct policy_config *config);
+const struct policy_model *ref_block(
+	const struct ref *ref, const char *model_id);
 /* The lane of that name, the user of that name; made where needed. */
 int ref_lane(struct ref *ref, const char *model_id);
 int ref_user(struct ref *ref, const char *app, const char *name);

@@ -73,6 +73,9 @@ static double weight_of(uint32_t knob)
 static const enum policy_learned uses_of_learned[] = {
 	POLICY_LEARN_NOTHING, POLICY_LEARN_ORDER, POLICY_LEARN_RESERVE};
 
+/* One twice, one that may be the first asked for. */
+static const char *const chain[] = {"n-a", "m-b", "n-a", "other"};
+
 static void set_blocks(
 	const struct script_settings *s, struct script_blocks *blocks)
 {
@@ -85,6 +88,8 @@ static void set_blocks(
 		.output_burndown = s->m_burndown / 2.0,
 		.reserve_with_burndown = s->m_reserve_burndown,
 		.smooth_starts = s->m_smooth,
+		.fallback = chain,
+		.n_fallback = s->m_fallback,
 		.learned_output = uses_of_learned[s->m_learned]};
 	blocks->models[1] = (struct policy_model){.pattern = "n-*",
 		.requests_per_minute = s->n_requests,

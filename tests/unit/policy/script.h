@@ -48,6 +48,7 @@ extern const char *const script_apps[SCRIPT_APPS];
 	KNOB(m_smooth, 2, 1)                                                   \
 	KNOB(m_tokens, 4, 1200)                                                \
 	KNOB(m_day, 2, 3000)                                                   \
+	KNOB(m_fallback, 3, 4)                                                 \
 	KNOB(m_default_output, 4, 100)                                         \
 	KNOB(m_burndown, 3, 10)                                                \
 	KNOB(m_reserve_burndown, 3, 1)                                         \

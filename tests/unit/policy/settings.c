@@ -8,7 +8,7 @@
 
 /* ------------------------------------------------------------ settings */
 
-static const struct policy_model *match_model(
+const struct policy_model *ref_block(
 	const struct ref *ref, const char *model_id)
 {
 	for (size_t i = 0; i < ref->config.n_models; i++)
@@ -32,7 +32,7 @@ static void configure_lane(struct ref *ref, int id)
 	static const struct policy_model none;
 	struct ref_lane *lane = &ref->lanes[id];
 	const struct policy_model *model =
-		id == 0 ? NULL : match_model(ref, lane->name);
+		id == 0 ? NULL : ref_block(ref, lane->name);
 	const struct policy_model *limits = model ? model : &none;
 
 	lane->model = model;
@@ -168,7 +168,7 @@ int ref_lane(struct ref *ref, const char *model_id)
 	for (id = 1; id < REF_LANES; id++)
 		if (strcmp(ref->lanes[id].name, model_id) == 0)
 			return id;
-	if (match_model(ref, model_id) == NULL)
+	if (ref_block(ref, model_id) == NULL)
 		return 0;
 	id = find_room(ref);
 	if (id == REF_NOBODY)
