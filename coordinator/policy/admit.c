@@ -175,11 +175,17 @@ static bool host_has_tokens(struct policy *policy,
 	return false;
 }
 
-/* When time alone lets somebody into the order. */
+/* When time alone lets somebody into the order.  Where a queue is held by its
+ * first one's tokens, ageing may put a smaller one first. */
 static uint64_t by_itself_ns(const struct policy *policy)
 {
-	return earlier(
+	uint64_t next_ns = earlier(
 		heap_first_key(&policy->due), heap_first_key(&policy->parked));
+
+	if (policy->parked.n == 0)
+		return next_ns;
+	return earlier(next_ns, age_next_ns(&policy->age,
+					policy->settings->config.age_after_ns));
 }
 
 /* The lane has had its turn. */
