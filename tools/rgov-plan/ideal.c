@@ -102,7 +102,7 @@ static void leave_order(struct lane *lane, struct line *line)
 
 static int enter_order(struct lane *lane, struct line *line)
 {
-	struct line **heap = load_grow(lane->heap, lane->n, sizeof(*heap));
+	struct line **heap = load_grow(lane->heap, lane->n, sizeof(void *));
 
 	if (heap == NULL)
 		return -ENOMEM;

@@ -29,8 +29,8 @@ struct curve {
 enum { MOST_CURVES = 4 };
 
 struct panel {
-	const char *title, *unit;
-	double most; /* of the axis; 0: of the curves */
+	const char *title;
+	double most; /* of an axis in per cent; 0: that of the curves */
 	struct curve curves[MOST_CURVES];
 	size_t n;
 };
@@ -137,29 +137,31 @@ static void draw_grid(const struct panel *panel, double y, double total_s,
 	double step = step_of(most, 4), t_step = time_step(total_s);
 
 	(void)fprintf(out, "<g stroke=\"#e4e7eb\">\n");
-	for (double v = 0; v <= most * 1.0001; v += step)
+	for (int i = 0; i * step <= most * 1.0001; i++)
 		(void)fprintf(out,
 			"<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n",
-			LEFT, WIDTH - RIGHT, y + PANEL - v / most * PANEL,
-			y + PANEL - v / most * PANEL);
-	for (double t = 0; t <= total_s; t += t_step)
+			LEFT, WIDTH - RIGHT,
+			y + PANEL - i * step / most * PANEL,
+			y + PANEL - i * step / most * PANEL);
+	for (int i = 0; i * t_step <= total_s; i++)
 		(void)fprintf(out,
 			"<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" "
 			"y2=\"%.1f\"/>\n",
-			x_of(t, total_s), x_of(t, total_s), y, y + PANEL);
+			x_of(i * t_step, total_s), x_of(i * t_step, total_s), y,
+			y + PANEL);
 	(void)fprintf(out, "</g>\n<g fill=\"#52606d\">\n");
-	for (double v = 0; v <= most * 1.0001; v += step)
+	for (int i = 0; i * step <= most * 1.0001; i++)
 		(void)fprintf(out,
 			"<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g%s"
 			"</text>\n",
-			LEFT - 8, y + PANEL - v / most * PANEL + 4, v,
-			panel->unit);
-	for (double t = 0; t <= total_s; t += t_step) {
+			LEFT - 8, y + PANEL - i * step / most * PANEL + 4,
+			i * step, panel->most > 0 ? " %" : "");
+	for (int i = 0; i * t_step <= total_s; i++) {
 		(void)fprintf(out,
 			"<text x=\"%.1f\" y=\"%.1f\" "
 			"text-anchor=\"middle\">",
-			x_of(t, total_s), y + PANEL + 18);
-		print_time(t, t_step, out);
+			x_of(i * t_step, total_s), y + PANEL + 18);
+		print_time(i * t_step, t_step, out);
 		(void)fputs("</text>\n", out);
 	}
 	(void)fputs("</g>\n", out);
@@ -270,16 +272,18 @@ static void add_uses(
 void report_svg(
 	const struct report_run *runs, size_t n, const char *what, FILE *out)
 {
-	struct panel panels[PANELS] = {{.title = "queued", .unit = ""},
-		{.title = "running", .unit = ""},
-		{.title = "use of the fullest limit per minute",
-			.unit = " %",
-			.most = 100}};
+	struct panel panels[PANELS] = {0};
 	double total_s = 1e-3;
 
+	panels[0].title = "queued";
+	panels[1].title = "running";
+	panels[2].title = "use of the fullest limit per minute";
+	panels[2].most = 100;
 	for (size_t i = 0; i < n; i++) {
 		const struct measure *measure = &runs[i].result.measure;
-		const char *name = n == 1 ? "now" : i == 0 ? "before" : "after";
+		const char *name = n == 1   ? "requests"
+				   : i == 0 ? "before"
+					    : "after";
 		const char *colour = i == 0 ? "#1971c2" : "#e8590c";
 
 		add(&panels[0], &runs[i], queued, name, colour, false);
@@ -289,9 +293,6 @@ void report_svg(
 			total_s = fmax(total_s,
 				measure->samples[measure->n_samples - 1].at_s);
 	}
-	if (n == 1) /* the title says it */
-		panels[0].curves[0].name = panels[1].curves[0].name =
-			"requests";
 	(void)fprintf(out,
 		"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
 		"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" "

@@ -4,6 +4,7 @@
  */
 #include "tools/rgov-plan/scenario.h"
 
+#include <assert.h>
 #include <confuse.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -29,6 +30,11 @@ enum kind {
 	KINDS
 };
 
+#define ARRIVAL_WORDS                                                          \
+	"poisson:N a minute above 0, every:TIME above 0, burst:N, closed:TIME"
+#define LATENCY_WORDS                                                          \
+	"fixed:TIME, uniform:A,B, exp:MEAN or lognormal:MEDIAN,SIGMA"
+
 static const char *const expected[KINDS] = {
 	[K_COUNT] = "a whole number of 0 to 1000000000000",
 	[K_U32] = "a whole number of 0 to 1000000000",
@@ -41,10 +47,8 @@ static const char *const expected[KINDS] = {
 	[K_NAME] = "1 to 63 of A-Z a-z 0-9 . _ : @ + / -",
 	[K_CLASS] = "interactive, normal or batch",
 	[K_KIND] = "call or permit",
-	[K_ARRIVAL] = "poisson:N a minute above 0, every:TIME above 0, "
-		      "burst:N or closed:TIME",
-	[K_LATENCY] = "fixed:TIME, uniform:A,B, exp:MEAN or "
-		      "lognormal:MEDIAN,SIGMA",
+	[K_ARRIVAL] = ARRIVAL_WORDS,
+	[K_LATENCY] = LATENCY_WORDS,
 	[K_TOKENS] = "tokens, or two numbers MIN,MAX",
 };
 
@@ -641,6 +645,7 @@ int scenario_read(
 				      : strerror(-rc));
 		return rc;
 	}
+	assert(text != NULL);
 	reading.lines = count_lines(text);
 	root = make_parser();
 	if (root == NULL) {

@@ -609,10 +609,11 @@ static int conclude(struct trace *trace)
 
 static void forget(struct known **known)
 {
-	struct known *one, *next;
+	struct known *one = *known, *next;
 
-	HASH_ITER (hh, *known, one, next) {
-		HASH_DEL(*known, one);
+	HASH_CLEAR(hh, *known); /* the table; the texts are ours */
+	for (; one != NULL; one = next) {
+		next = one->hh.next;
 		free(one);
 	}
 }
