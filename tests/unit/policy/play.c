@@ -490,11 +490,12 @@ static void finish(struct world *world, const struct script_step *step)
 	enum policy_outcome outcome = step->how % 4;
 	struct policy_usage usage = {draw_tokens(step->a), draw_tokens(step->b),
 		-1, draw_tokens(step->c)};
-	const struct ref_request *r = &world->ref.requests[id];
+	const struct ref_request *r;
 	uint64_t used = 0;
 
 	if (id == REF_NOBODY)
 		return;
+	r = &world->ref.requests[id];
 	if (outcome == POLICY_DONE) {
 		start(world, id);
 		used = ref_used(&world->ref, r, &usage);
@@ -540,11 +541,12 @@ static void fail(struct world *world, const struct script_step *step)
 	int id = choose(world, POLICY_RUNNING, step->which);
 	enum policy_failure failure = step->how % 3;
 	uint64_t hint_ns = step->a % 4 ? 0 : step->b % 500 * MS;
-	const struct ref_request *r = &world->ref.requests[id];
+	const struct ref_request *r;
 	bool real, ref, is_lost;
 
 	if (id == REF_NOBODY)
 		return;
+	r = &world->ref.requests[id];
 	is_lost = failure == POLICY_FAIL_LOST && r->is_started;
 	real = policy_retry(world->real, &world->requests[id], failure, hint_ns,
 		world->now_ns);
