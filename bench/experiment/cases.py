@@ -24,6 +24,8 @@ class Settings:
     latency: str  # of bedrock-sim, in real seconds
     quota: ideal.Quota = LOW
     guard: float = 0.3
+    seed: int = 1  # of the provider's chance
+    throttle: float = 0.0  # share of the calls that it throttles by chance
     sim_extra: tuple = ()
     rgov_extra: str = ""
     timeout_here: float = 900.0

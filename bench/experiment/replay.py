@@ -30,13 +30,10 @@ def write(path, questions, settings):
     path.write_text("".join(json.dumps(one) + "\n" for one in lines))
 
 
-def provider(settings, quota):
+def provider(quota):
     """The provider of the run, as a scenario."""
-    chance = dict(zip(settings.sim_extra[::2], settings.sim_extra[1::2]))
-    throttle = chance.get("--fault", "429:0").removeprefix("429:")
     lines = ["provider {", f"\trequests_per_minute = {quota.starts}",
-             f"\tmax_concurrent_requests = {quota.slots}",
-             f"\tthrottle = {throttle}", "}"]
+             f"\tmax_concurrent_requests = {quota.slots}", "}"]
     changes = list(quota.changes)
     for (at, then), (until, _) in zip(changes, changes[1:] + [(None, None)]):
         if then.open:
@@ -53,7 +50,7 @@ def planned(folder, name, questions, settings, quota):
     path, scenario, conf = (folder / f"{name}.{kind}"
                             for kind in ("jsonl", "plan", "conf"))
     write(path, questions, settings)
-    scenario.write_text(provider(settings, quota))
+    scenario.write_text(provider(quota))
     # rgovd's own configuration, with the times as they are.
     conf.write_text(dataclasses.replace(
         settings, window_here=quota.window).rgov_conf())

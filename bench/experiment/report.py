@@ -22,6 +22,7 @@ COLUMNS = (
     ("connections", "connections", "{}"),
 )
 EXTRA = (
+    ("seed", "seed", "{}"),
     ("probes_per_closing", "probes per closing", "{:.2f}"),
     ("throttled_before_settled", "throttled before settled", "{}"),
     ("quota_used_settled", "quota used then", "{:.1%}"),
@@ -48,7 +49,8 @@ CASES = (
      "Short calls; 10 users ask 20 questions each. Another host takes 15 of the "
      "30 starts a minute."),
     ("throttling", "A provider that throttles below its quota",
-     "Short calls; 5 % of all calls are throttled by chance."),
+     "Short calls; 5 % of all calls are throttled by chance, "
+     "which the seed draws."),
     ("daily-quota", "The daily quota is used up",
      "Short calls; from the first minute on every call is answered with the "
      "daily quota's throttle, until the day turns three minutes later."),

@@ -73,9 +73,9 @@ class Stack:
         s = self.settings
         self.sim = self._own.enter_context(harness.Sim(
             rpm=s.quota.starts, minute=s.window_here, concurrency=s.quota.slots,
-            latency=s.scaled_latency(), seed=1,
+            latency=s.scaled_latency(), seed=s.seed,
             extra=["--latency-by", "body", "--output-tokens", "100,100",
-                   *s.sim_extra]))
+                   "--fault", f"429:{s.throttle:g}", *s.sim_extra]))
         env = self._environment()
         if self.strategy == "rgov":
             self.rgovd = self._own.enter_context(
