@@ -351,8 +351,8 @@ bool ref_is_said(int64_t tokens)
 uint64_t ref_used(const struct ref *ref, const struct ref_request *r,
 	const struct policy_usage *usage)
 {
-	uint64_t input = least(r->asked.input_tokens, r->reserved);
-	uint64_t output = r->reserved - input, cache = 0;
+	uint64_t input = r->asked.input_tokens, cache = 0;
+	uint64_t output = r->reserved > input ? r->reserved - input : 0;
 
 	if (usage == NULL || (!ref_is_said(usage->input_tokens) &&
 				     !ref_is_said(usage->output_tokens)))

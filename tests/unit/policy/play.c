@@ -703,6 +703,7 @@ static void restore(struct world *world, const struct script_step *step)
 
 	if (world->is_begun)
 		return;
+	tell(world, "something is restored, kind %d", step->how % 4);
 	world->is_plain = false;
 	if (step->how % 4 == 0) {
 		policy_restore_full(world->real, at_ns, world->now_ns);

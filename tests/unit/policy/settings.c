@@ -135,6 +135,8 @@ static bool is_spent(struct ref *ref, int id)
 	       ref_rate_now(ref, &lane->starts) >= lane->starts.limit &&
 	       ref_rate_now(ref, &lane->tokens) >= lane->tokens.limit &&
 	       ref_count_starts(ref, id, REF_NOBODY) == 0 &&
+	       (lane->scope.requests_per_minute == 0 ||
+		       ref->now_ns >= lane->scope.full_until_ns) &&
 	       ref_bucket_level(ref, bucket) >= (int64_t)bucket->limit &&
 	       (bucket->day_limit == 0 ||
 		       ref_bucket_used_today(ref, bucket) <= 0);
