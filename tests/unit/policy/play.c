@@ -1,42 +1,11 @@
 /* One step after the other, on both; after each everything is compared. */
-#include "tests/unit/policy/play.h"
-
-#include "tests/unit/policy/book.h"
-#include "tests/unit/policy/reference.h"
+#include "tests/unit/policy/world.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-struct views {
-	struct policy_host_view host;
-	struct policy_lane_view lanes[REF_LANES];
-	struct policy_user_view users[REF_USERS];
-	char names[REF_LANES][64]; /* of the lanes, which may go */
-	int n_lanes, n_users;
-};
-
-struct world {
-	const struct script *script;
-	bool is_told;
-	struct play_result result;
-
-	struct script_blocks blocks;
-	struct policy_config config;
-	struct policy *real;
-	struct ref ref;
-	struct policy_request requests[REF_REQUESTS];
-	uint64_t now_ns, next_ns;
-	bool is_foretold; /* next_ns is known, and nothing happened since */
-	bool is_begun;    /* nothing can be restored any more */
-	bool is_plain;    /* limits never changed, nothing restored */
-
-	struct book book;
-	int run_of[REF_REQUESTS]; /* where it stands in there */
-};
-
-__attribute__((format(printf, 2, 3))) static void fault(
-	struct world *world, const char *format, ...)
+void world_fault(struct world *world, const char *format, ...)
 {
 	va_list args;
 
@@ -62,249 +31,10 @@ __attribute__((format(printf, 2, 3))) static void tell(
 	printf("\n");
 }
 
-#define SAME(world, what, real, ref)                                           \
-	do {                                                                   \
-		if ((real) != (ref))                                           \
-			fault(world, "%s: %s is %lld, by the reference %lld",  \
-				what, #real, (long long)(real),                \
-				(long long)(ref));                             \
-	} while (0)
-
 static void note(struct world *world, uint64_t word)
 {
 	world->result.trace =
 		(world->result.trace ^ word) * UINT64_C(0x100000001b3);
-}
-
-/* ------------------------------------------------------------ comparing */
-
-static bool see_lane(const struct policy_lane_view *view, void *arg)
-{
-	struct views *views = arg;
-
-	(void)strcpy(views->names[views->n_lanes], view->name);
-	views->lanes[views->n_lanes++] = *view;
-	return views->n_lanes < REF_LANES;
-}
-
-static bool see_user(const struct policy_user_view *view, void *arg)
-{
-	struct views *views = arg;
-
-	views->users[views->n_users++] = *view;
-	return views->n_users < REF_USERS;
-}
-
-static void look(const struct world *world, struct views *ret_views)
-{
-	memset(ret_views, 0, sizeof(*ret_views));
-	policy_view_host(world->real, world->now_ns, &ret_views->host);
-	policy_each_lane(world->real, world->now_ns, see_lane, ret_views);
-	policy_each_user(world->real, world->now_ns, see_user, ret_views);
-}
-
-static int find_ref_lane(const struct ref *ref, const char *name)
-{
-	for (int i = 0; i < REF_LANES; i++)
-		if (strcmp(ref->lanes[i].name, name) == 0)
-			return i;
-	return REF_NOBODY;
-}
-
-static int find_ref_user(
-	const struct ref *ref, const char *app, const char *name)
-{
-	for (int i = 0; i < REF_USERS; i++)
-		if (strcmp(ref->users[i].name, name) == 0 &&
-			strcmp(ref->apps[ref->users[i].app], app) == 0)
-			return i;
-	return REF_NOBODY;
-}
-
-static void compare_lane(struct world *world, const struct policy_lane_view *v)
-{
-	struct ref *ref = &world->ref;
-	int id = find_ref_lane(ref, v->name);
-	const struct ref_lane *lane = &ref->lanes[id < 0 ? 0 : id];
-	const struct ref_bucket *bucket = &lane->scope.bucket;
-
-	if (id == REF_NOBODY) {
-		fault(world, "a lane %s of which the reference knows nothing",
-			v->name);
-		return;
-	}
-	SAME(world, v->name, v->running,
-		ref_count(ref, POLICY_RUNNING, id, REF_NOBODY));
-	SAME(world, v->name, v->queued,
-		ref_count(ref, POLICY_QUEUED, id, REF_NOBODY));
-	SAME(world, v->name, v->backing_off,
-		ref_count(ref, POLICY_BACKOFF, id, REF_NOBODY));
-	if (world->now_ns >= lane->scope.full_until_ns)
-		SAME(world, v->name, v->starts,
-			ref_count_starts(ref, id, REF_NOBODY));
-	SAME(world, v->name, v->tokens_available,
-		ref_bucket_level(ref, bucket));
-	SAME(world, v->name, v->tokens_reserved,
-		ref_count_reserved(ref, id, REF_NOBODY));
-	SAME(world, v->name, v->tokens_used_today,
-		ref_bucket_used_today(ref, bucket));
-	SAME(world, v->name, v->admitted, lane->admitted);
-	SAME(world, v->name, v->done, lane->done);
-	SAME(world, v->name, v->throttled, lane->throttled);
-	SAME(world, v->name, v->lost, lane->lost);
-	SAME(world, v->name, v->retries, lane->retries);
-	SAME(world, v->name, v->retry_budget_left, lane->retry_left);
-	SAME(world, v->name, v->starts_allowed,
-		lane->starts.limit ? ref_rate_now(ref, &lane->starts)
-				   : lane->scope.requests_per_minute);
-	SAME(world, v->name, v->tokens_allowed,
-		lane->tokens.limit ? ref_rate_now(ref, &lane->tokens)
-				   : bucket->limit);
-	SAME(world, v->name, v->gate_open, !lane->gate.is_closed);
-	SAME(world, v->name, v->gate_opens_ns,
-		lane->gate.is_closed ? lane->gate.opens_ns : 0);
-}
-
-static void compare_budget(
-	struct world *world, const struct policy_user_view *v, int id)
-{
-	struct ref *ref = &world->ref;
-	const struct ref_bucket *bucket = &ref->users[id].scope.bucket;
-
-	SAME(world, v->name, v->starts, ref_count_starts(ref, REF_NOBODY, id));
-	SAME(world, v->name, v->tokens_available,
-		ref_bucket_level(ref, bucket));
-	SAME(world, v->name, v->tokens_used_today,
-		ref_bucket_used_today(ref, bucket));
-}
-
-static void compare_user(struct world *world, const struct policy_user_view *v)
-{
-	struct ref *ref = &world->ref;
-	int id = find_ref_user(ref, v->app, v->name);
-	const struct ref_user *user = &ref->users[id < 0 ? 0 : id];
-
-	if (id == REF_NOBODY) {
-		fault(world, "a user %s of which the reference knows nothing",
-			v->name);
-		return;
-	}
-	SAME(world, v->name, v->running,
-		ref_count(ref, POLICY_RUNNING, REF_NOBODY, id));
-	SAME(world, v->name, v->queued,
-		ref_count(ref, POLICY_QUEUED, REF_NOBODY, id) +
-			ref_count(ref, POLICY_BACKOFF, REF_NOBODY, id));
-	SAME(world, v->name, v->admitted, user->admitted);
-	SAME(world, v->name, v->done, user->done);
-	SAME(world, v->name, v->refused, user->refused);
-	SAME(world, v->name, v->has_budget, user->has_budget);
-	if (user->has_budget)
-		compare_budget(world, v, id);
-	if (v->service != user->service)
-		fault(world, "%s: service %g, by the reference %g", v->name,
-			v->service, user->service);
-}
-
-static void compare_requests(struct world *world)
-{
-	for (int i = 0; i < REF_REQUESTS; i++) {
-		const struct policy_request *real = &world->requests[i];
-		const struct ref_request *ref = &world->ref.requests[i];
-
-		SAME(world, "a request", real->state, ref->state);
-		if (real->state != POLICY_NEW)
-			SAME(world, "a request", real->attempts, ref->attempts);
-		if (real->state == POLICY_RUNNING)
-			SAME(world, "a request", policy_reserved(real),
-				ref->reserved);
-	}
-}
-
-static void compare(struct world *world)
-{
-	struct ref *ref = &world->ref;
-	struct views views;
-	uint32_t users = 0;
-
-	ref_clock(ref, world->now_ns);
-	look(world, &views);
-	for (int i = 0; i < views.n_lanes; i++)
-		compare_lane(world, &views.lanes[i]);
-	for (int i = 0; i < views.n_users; i++)
-		compare_user(world, &views.users[i]);
-	compare_requests(world);
-	for (int i = 0; i < REF_USERS; i++)
-		users += ref_is_active(ref, i);
-	SAME(world, "host", views.host.users, users);
-	SAME(world, "host", views.host.running,
-		ref_count(ref, POLICY_RUNNING, REF_NOBODY, REF_NOBODY));
-	SAME(world, "host", views.host.queued,
-		ref_count(ref, POLICY_QUEUED, REF_NOBODY, REF_NOBODY) +
-			ref_count(ref, POLICY_BACKOFF, REF_NOBODY, REF_NOBODY));
-	SAME(world, "host", views.host.tokens_available,
-		ref_bucket_level(ref, &ref->host.bucket));
-	SAME(world, "host", views.host.tokens_reserved,
-		ref_count_reserved(ref, REF_NOBODY, REF_NOBODY));
-	SAME(world, "host", views.host.tokens_used_today,
-		ref_bucket_used_today(ref, &ref->host.bucket));
-	if (world->now_ns >= ref->full_until_ns)
-		SAME(world, "host", views.host.starts,
-			ref_count_starts(ref, REF_NOBODY, REF_NOBODY));
-}
-
-#define EQUAL(field) a->field == b->field
-
-static bool is_same_host(
-	const struct policy_host_view *a, const struct policy_host_view *b)
-{
-	return EQUAL(running) && EQUAL(queued) && EQUAL(starts) &&
-	       EQUAL(users) && EQUAL(oldest_enqueued_ns) &&
-	       EQUAL(tokens_available) && EQUAL(tokens_reserved) &&
-	       EQUAL(tokens_used_today);
-}
-
-static bool is_same_lane(
-	const struct policy_lane_view *a, const struct policy_lane_view *b)
-{
-	return EQUAL(running) && EQUAL(queued) && EQUAL(backing_off) &&
-	       EQUAL(starts) && EQUAL(tokens_available) &&
-	       EQUAL(tokens_reserved) && EQUAL(tokens_used_today) &&
-	       EQUAL(admitted) && EQUAL(done) && EQUAL(throttled) &&
-	       EQUAL(lost) && EQUAL(retries) && EQUAL(retry_budget_left) &&
-	       EQUAL(gate_open) && EQUAL(gate_opens_ns);
-}
-
-static bool is_same_user(
-	const struct policy_user_view *a, const struct policy_user_view *b)
-{
-	return EQUAL(running) && EQUAL(queued) && EQUAL(service) &&
-	       EQUAL(admitted) && EQUAL(done) && EQUAL(starts) &&
-	       EQUAL(tokens_available) && EQUAL(tokens_used_today);
-}
-
-/* Nothing that anybody can look at is different; but for lanes and users that
- * were made, or lanes that were given up, on the way. */
-static void expect_unchanged(struct world *world, const struct views *before)
-{
-	struct views after;
-
-	look(world, &after);
-	if (!is_same_host(&before->host, &after.host))
-		fault(world, "a refusal changed the host's counts");
-	for (int i = 0; i < before->n_lanes; i++)
-		for (int j = 0; j < after.n_lanes; j++)
-			if (strcmp(before->names[i], after.names[j]) == 0 &&
-				!is_same_lane(
-					&before->lanes[i], &after.lanes[j]))
-				fault(world, "a refusal changed the lane %s",
-					after.lanes[j].name);
-	for (int i = 0; i < before->n_users; i++)
-		for (int j = 0; j < after.n_users; j++)
-			if (before->users[i].name == after.users[j].name &&
-				!is_same_user(
-					&before->users[i], &after.users[j]))
-				fault(world, "a refusal changed the user %s",
-					after.users[j].name);
 }
 
 /* ------------------------------------------------------------ the book */
@@ -397,7 +127,8 @@ static void admit_all(struct world *world, bool starts)
 	} while (true);
 	note(world, world->next_ns);
 	if (world->next_ns <= world->now_ns)
-		fault(world, "nobody may start, and it is to be asked at once");
+		world_fault(world,
+			"nobody may start, and it is to be asked at once");
 }
 
 static void ask(struct world *world, const struct script_step *step)
@@ -409,9 +140,9 @@ static void ask(struct world *world, const struct script_step *step)
 	if (step->c % 8 == 0) {
 		uint64_t next_ns;
 
-		look(world, &before);
+		compare_look(world, &before);
 		(void)policy_admit(world->real, world->now_ns, &next_ns);
-		expect_unchanged(world, &before);
+		compare_unchanged(world, &before);
 	}
 	if (deadline_ns < world->next_ns)
 		world->next_ns = deadline_ns;
@@ -459,14 +190,14 @@ static void submit(struct world *world, const struct script_step *step)
 	if (id == REF_NOBODY)
 		return;
 	*request = draw_request(world, step);
-	look(world, &before);
+	compare_look(world, &before);
 	ref = ref_enqueue(&world->ref, id, request, world->now_ns);
 	real = policy_enqueue(
 		world->real, request, world->now_ns, &retry_after_ns);
 	SAME(world, "a refusal", real, ref);
 	note(world, real);
 	if (real != POLICY_ACCEPTED)
-		expect_unchanged(world, &before);
+		compare_unchanged(world, &before);
 	tell(world, "request %d of %s/%s for %s, class %d, %llu + %llu: %s", id,
 		request->app, request->user, request->model_id, request->class,
 		(unsigned long long)request->input_tokens,
@@ -616,7 +347,7 @@ static void expect_nobody_before(struct world *world, uint64_t then_ns)
 	if (ref_expire(&second, then_ns) != REF_NOBODY)
 		return;
 	if (ref_admit(&second, then_ns) != REF_NOBODY)
-		fault(world,
+		world_fault(world,
 			"foretold for %.9f s, one may start at %.9f already",
 			(double)world->next_ns / 1e9, (double)then_ns / 1e9);
 }
@@ -659,7 +390,7 @@ static void reload(struct world *world, const struct script_step *step)
 	world->config =
 		script_config(&settings, world->script->seed, &world->blocks);
 	if (policy_reconfigure(world->real, &world->config) != 0)
-		fault(world, "no memory");
+		world_fault(world, "no memory");
 	ref_reconfigure(&world->ref, &world->config);
 	tell(world, "the settings %u are loaded", 1 + step->how % 2);
 }
@@ -690,7 +421,7 @@ static void restore_held(struct world *world, const struct script_step *step)
 		&world->ref, id, request, reserved, at_ns, world->now_ns);
 	if (policy_restore_held(
 		    world->real, request, reserved, at_ns, world->now_ns) != 0)
-		fault(world, "no memory");
+		world_fault(world, "no memory");
 	write_down_run(world, id);
 	tell(world, "request %d was running", id);
 }
@@ -774,13 +505,13 @@ static void do_step(struct world *world, const struct script_step *step)
 			start(world, id);
 	}
 	world->is_begun |= step->kind != SCRIPT_RESTORE;
-	compare(world);
+	compare_all(world);
 	if (world->result.fault[0] != '\0')
 		return;
 	world->is_foretold = step->asks || step->kind == SCRIPT_PASS;
 	if (world->is_foretold) {
 		ask(world, step);
-		compare(world);
+		compare_all(world);
 	}
 }
 
@@ -812,20 +543,20 @@ static void judge(struct world *world)
 	const char *above = NULL;
 	struct views views;
 
-	compare(world);
-	look(world, &views);
+	compare_all(world);
+	compare_look(world, &views);
 	if (views.host.running + views.host.queued + views.host.users != 0 ||
 		views.host.oldest_enqueued_ns != 0)
-		fault(world, "something is left at quiet");
+		world_fault(world, "something is left at quiet");
 	for (int i = 0; i < views.n_lanes; i++)
 		if (views.lanes[i].tokens_reserved != 0)
-			fault(world, "%s: reservations are left at quiet",
+			world_fault(world, "%s: reservations are left at quiet",
 				views.lanes[i].name);
 	if (world->is_plain)
 		above = book_judge(&world->book, &world->config,
 			&world->script->settings[0]);
 	if (above != NULL)
-		fault(world, "%s", above);
+		world_fault(world, "%s", above);
 }
 
 struct play_result play(const struct script *script, bool is_told)
@@ -841,7 +572,7 @@ struct play_result play(const struct script *script, bool is_told)
 	world.config = script_config(
 		&script->settings[0], script->seed, &world.blocks);
 	if (policy_create(&world.config, &world.real) != 0) {
-		fault(&world, "no memory");
+		world_fault(&world, "no memory");
 		return world.result;
 	}
 	ref_create(&world.ref, &world.config);
