@@ -119,6 +119,9 @@ void rate_refused(struct rate *rate, uint64_t used, uint64_t reached,
 	if (rate->is_doubted)
 		return;
 	level = rate_now(rate, now_ns);
+	/* So far below the rate that chance is likelier: the probe tells. */
+	if (reached <= level / 2)
+		return;
 	rate->restore =
 		rate->is_measured ? greater(rate->restore, level) : level;
 	rate->base = lesser(greater(step_of(rate), used), rate->limit);

@@ -211,6 +211,8 @@ static void refuse(const struct ref *ref, struct ref_rate *rate, uint64_t used,
 	rate->is_doubted = reached <= rate->proven;
 	if (rate->is_doubted)
 		return;
+	if (reached <= level / 2)
+		return;
 	rate->before = rate->is_measured ? most(rate->before, level) : level;
 	rate->base = least(rate->limit, most(step(rate), used));
 	rate->from_ns = ref->now_ns + rate->patience * ref->config.minute_ns;
