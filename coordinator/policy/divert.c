@@ -153,6 +153,7 @@ bool policy_divert(struct policy *policy, struct policy_request *request,
 {
 	struct policy_lane *from = request->lane;
 	struct stand other = {.model_id = model_id};
+	struct user_key key = user_key(policy, request->app, request->user);
 	uint64_t used = 0;
 
 	assert(request->state == POLICY_RUNNING);
@@ -161,8 +162,7 @@ bool policy_divert(struct policy *policy, struct policy_request *request,
 	if (other.lane == NULL || place_reserve(policy) != 0)
 		return false;
 	lane_look(other.lane, now_ns);
-	other.seat = user_seat(policy, other.lane,
-		request->app ? request->app : "", request->user);
+	other.seat = user_seat(policy, other.lane, &key);
 	if (other.seat == NULL || !is_welcome(policy, request, other) ||
 		!retry_pay(request, retry_price(kind)))
 		return false;

@@ -1,7 +1,7 @@
 /*
- * The heap: an array from 1 with four children to each.  Half the levels of a
- * binary one: members far down are in no cache, and each level that is moved
- * writes into one.
+ * The heap: an array from 1 with eight children to each.  A third of the levels
+ * of a binary one: members far down are in no cache, and each level that is
+ * moved writes into one, while the lines of eight children come together.
  */
 #include "coordinator/policy/heap.h"
 
@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-enum { ARITY = 4, FIRST_CAPACITY = 8 };
+enum { ARITY = 8, FIRST_CAPACITY = 8 };
 
 int heap_reserve(struct heap *heap, uint32_t n)
 {

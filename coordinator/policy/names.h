@@ -28,6 +28,13 @@ uint64_t names_hash(const uint64_t key[2], const char *name);
  */
 void *names_next(const struct names *names, uint64_t hash, uint64_t *cursor);
 
+/* A search for this hash follows soon. */
+static inline void names_fetch(const struct names *names, uint64_t hash)
+{
+	if (names->capacity != 0)
+		__builtin_prefetch(&names->cells[hash & (names->capacity - 1)]);
+}
+
 /* -ENOMEM. */
 int names_add(struct names *names, uint64_t hash, void *object);
 /* The object must be there. */

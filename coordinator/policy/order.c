@@ -286,6 +286,12 @@ struct policy_request *order_first(const struct policy_lane *lane)
 	return flow ? flow->first : NULL;
 }
 
+void order_fetch_end(const struct seat *seat, enum policy_class class)
+{
+	if (seat->flows[class].last != NULL)
+		fetch_lines(&seat->flows[class].last->p, 64);
+}
+
 void order_fetch(const struct policy_lane *lane)
 {
 	int class;

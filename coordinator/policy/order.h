@@ -82,6 +82,8 @@ void order_leave(struct policy_request *request);
 /* The lane's first in order; NULL: none may go. */
 struct policy_request *order_first(const struct policy_lane *lane);
 
+/* Fetches what a request will be put behind. */
+void order_fetch_end(const struct seat *seat, enum policy_class class);
 /* Fetches what the next decision of this lane will look at first. */
 void order_fetch(const struct policy_lane *lane);
 

@@ -71,8 +71,8 @@ static uint64_t settle(struct policy *policy, struct policy_request *request,
 static void correct_user(struct policy *policy,
 	const struct policy_request *request, uint64_t used, uint64_t cost)
 {
-	const char *app = request->app ? request->app : "";
-	struct policy_user *user = user_find(policy, app, request->user);
+	struct user_key key = user_key(policy, request->app, request->user);
+	struct policy_user *user = user_find(policy, &key);
 	struct seat *seat = NULL;
 
 	if (user == NULL)

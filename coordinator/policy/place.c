@@ -132,6 +132,8 @@ static void fetch(
 	const struct policy *policy, const struct policy_request *request)
 {
 	fetch_lines(request->user_entry, sizeof(struct policy_user));
+	if (request->p.seat->learned != NULL)
+		fetch_lines(request->p.seat->learned, sizeof(struct learn));
 	timeline_fetch(&policy->deadlines, request);
 	age_fetch(&policy->age, request);
 	if (request->p.next != NULL) /* the first from now on */

@@ -119,7 +119,7 @@ void policy_free(struct policy *policy)
 int place_adopt(
 	struct policy *policy, struct policy_request *request, uint64_t now_ns)
 {
-	const char *app = request->app ? request->app : "";
+	struct user_key key = user_key(policy, request->app, request->user);
 	struct policy_lane *lane = lane_get(policy, request->model_id, now_ns);
 
 	assert(request->state == POLICY_NEW);
@@ -127,9 +127,10 @@ int place_adopt(
 	memset(&request->p, 0, sizeof(request->p));
 	if (lane == NULL || place_reserve(policy) != 0)
 		return -ENOMEM;
-	request->p.seat = user_seat(policy, lane, app, request->user);
+	request->p.seat = user_seat(policy, lane, &key);
 	if (request->p.seat == NULL)
 		return -ENOMEM;
+	order_fetch_end(request->p.seat, request->class);
 	request->lane = lane;
 	request->user_entry = request->p.seat->user;
 	request->p.rank = request->class;

@@ -47,12 +47,13 @@ void policy_restore_host(
 int policy_restore_user(struct policy *policy, const char *app,
 	const char *name, const struct policy_left *left, uint64_t now_ns)
 {
+	struct user_key key = user_key(policy, app, name);
 	struct policy_user *user;
 	struct budget *budget;
 	int rc = 0;
 
 	now_ns = policy_clock(policy, now_ns);
-	user = user_get(policy, app, name);
+	user = user_get(policy, &key);
 	if (user == NULL)
 		return -ENOMEM;
 	budget = user->budget;

@@ -104,19 +104,6 @@ static struct policy_app *find_app(
 	return app;
 }
 
-static struct policy_user *find_user(const struct policy *policy, uint64_t hash,
-	const char *app, const char *name)
-{
-	uint64_t cursor = hash;
-	struct policy_user *user;
-
-	while ((user = names_next(&policy->user_names, hash, &cursor)) != NULL)
-		if (strcmp(user->name, name) == 0 &&
-			strcmp(user->app->name, app) == 0)
-			break;
-	return user;
-}
-
 static struct policy_app *create_app(
 	struct policy *policy, uint64_t hash, const char *name)
 {
@@ -230,20 +217,32 @@ static struct policy_user *create_user(struct policy *policy,
 	return user;
 }
 
-static uint64_t user_hash(
-	const struct policy *policy, uint64_t app_hash, const char *name)
+struct user_key user_key(
+	const struct policy *policy, const char *app, const char *name)
 {
-	uint64_t key[2] = {policy->hash_key[0] ^ app_hash, policy->hash_key[1]};
+	struct user_key key = {.app = app ? app : "", .name = name};
+	uint64_t under_app[2];
 
-	return names_hash(key, name);
+	key.app_hash = names_hash(policy->hash_key, key.app);
+	under_app[0] = policy->hash_key[0] ^ key.app_hash;
+	under_app[1] = policy->hash_key[1];
+	key.hash = names_hash(under_app, name);
+	names_fetch(&policy->user_names, key.hash);
+	return key;
 }
 
 struct policy_user *user_find(
-	const struct policy *policy, const char *app, const char *name)
+	const struct policy *policy, const struct user_key *key)
 {
-	uint64_t app_hash = names_hash(policy->hash_key, app);
+	uint64_t cursor = key->hash;
+	struct policy_user *user;
 
-	return find_user(policy, user_hash(policy, app_hash, name), app, name);
+	while ((user = names_next(&policy->user_names, key->hash, &cursor)) !=
+		NULL)
+		if (strcmp(user->name, key->name) == 0 &&
+			strcmp(user->app->name, key->app) == 0)
+			break;
+	return user;
 }
 
 struct seat *user_find_seat(
@@ -257,32 +256,29 @@ struct seat *user_find_seat(
 	return seat;
 }
 
-struct policy_user *user_get(
-	struct policy *policy, const char *app_name, const char *name)
+struct policy_user *user_get(struct policy *policy, const struct user_key *key)
 {
-	uint64_t app_hash = names_hash(policy->hash_key, app_name);
-	uint64_t hash = user_hash(policy, app_hash, name);
-	struct policy_user *user = find_user(policy, hash, app_name, name);
+	struct policy_user *user = user_find(policy, key);
 	struct policy_app *app;
 
 	if (user != NULL)
 		return user;
 	forget_oldest(policy, USERS_IDLE - 1);
-	app = find_app(policy, app_hash, app_name);
+	app = find_app(policy, key->app_hash, key->app);
 	if (app == NULL)
-		app = create_app(policy, app_hash, app_name);
+		app = create_app(policy, key->app_hash, key->app);
 	if (app == NULL)
 		return NULL;
-	user = create_user(policy, app, hash, name);
+	user = create_user(policy, app, key->hash, key->name);
 	if (user == NULL)
 		release_app(policy, app);
 	return user;
 }
 
 struct seat *user_seat(struct policy *policy, struct policy_lane *lane,
-	const char *app, const char *name)
+	const struct user_key *key)
 {
-	struct policy_user *user = user_get(policy, app, name);
+	struct policy_user *user = user_get(policy, key);
 	struct seat *seat;
 
 	if (user == NULL)

@@ -44,10 +44,21 @@ static inline bool user_is_capped(const struct policy_user *user)
 	return user->max_running != 0 && user->running >= user->max_running;
 }
 
+/* Who is looked for. */
+struct user_key {
+	const char *app, *name;
+	uint64_t app_hash, hash;
+};
+
+/* `app` may be NULL.  Asks for the memory of the search, too, which with many
+ * users is in no cache. */
+struct user_key user_key(
+	const struct policy *policy, const char *app, const char *name);
+
 /* The user, made where needed, with its seat in the lane.  NULL: no memory.
  * What was made and is not used is idle. */
 struct seat *user_seat(struct policy *policy, struct policy_lane *lane,
-	const char *app, const char *user);
+	const struct user_key *key);
 
 /* To call after `running` or `queued` changed: moves it between the lists, and
  * may free it when it is idle. */
@@ -56,12 +67,11 @@ void user_touch(
 
 /* The user if it is known, and its seat in the lane; else NULL. */
 struct policy_user *user_find(
-	const struct policy *policy, const char *app, const char *user);
+	const struct policy *policy, const struct user_key *key);
 struct seat *user_find_seat(
 	const struct policy_user *user, const struct policy_lane *lane);
 /* Made where needed; idle.  NULL: no memory. */
-struct policy_user *user_get(
-	struct policy *policy, const char *app, const char *user);
+struct policy_user *user_get(struct policy *policy, const struct user_key *key);
 
 /* Memory for what user_configure() gives it by these settings.  -ENOMEM. */
 int user_prepare(struct policy *policy, const struct settings *settings,
