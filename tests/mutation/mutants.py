@@ -100,11 +100,12 @@ MUTANTS = [
     Mutant("a start is recorded when the answer is there",
            "scenario/26-limits-survive",
            "what_was_spent_a_moment_ago_is_spent",
-           [(ATTEMPT, "	show_start(request, loop_now_ns());\n"
+           [(ATTEMPT, "	attempt->start_position = "
+             "show_start(request, loop_now_ns());\n"
              "	door_mark_issued", "	door_mark_issued"),
             (ATTEMPT, "	request->attempt = NULL;\n	governor->calls_out--;",
              "	request->attempt = NULL;\n	governor->calls_out--;\n"
-             "	show_start(request, loop_now_ns());")]),
+             "	(void)show_start(request, loop_now_ns());")]),
     # ------------------------------------------------ answers
     Mutant("DONE before the reply", "unit/channel_test",
            "bodies_come_back_as_they_were",
