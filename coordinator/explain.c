@@ -293,7 +293,9 @@ static struct fill user_fill(const struct policy_user *user, uint64_t now_ns)
 		view.tokens_used_today, view.tokens_day_limit};
 }
 
-/* The reasons of the three come in the same order. */
+/* In the order of the reasons of each of the three. */
+enum { CONCURRENCY, REQUESTS, TOKENS, DAY };
+
 static struct figure pick(const struct fill *fill, unsigned int which)
 {
 	uint64_t gone =
@@ -302,11 +304,11 @@ static struct figure pick(const struct fill *fill, unsigned int which)
 			: fill->tokens_limit - (uint64_t)fill->available;
 
 	switch (which) {
-	case POLICY_WAIT_HOST_CONCURRENCY - POLICY_WAIT_HOST_CONCURRENCY:
+	case CONCURRENCY:
 		return (struct figure){fill->running, fill->running_limit};
-	case POLICY_WAIT_HOST_REQUESTS - POLICY_WAIT_HOST_CONCURRENCY:
+	case REQUESTS:
 		return (struct figure){fill->starts, fill->starts_limit};
-	case POLICY_WAIT_HOST_TOKENS - POLICY_WAIT_HOST_CONCURRENCY:
+	case TOKENS:
 		return (struct figure){gone, fill->tokens_limit};
 	default:
 		return (struct figure){
@@ -338,9 +340,11 @@ static struct figure figure_of(const struct request *request,
 	}
 	return (struct figure){0, 0};
 }
-static_assert(POLICY_WAIT_LANE_DAY - POLICY_WAIT_LANE_CONCURRENCY == 3 &&
-		      POLICY_WAIT_USER_DAY - POLICY_WAIT_USER_CONCURRENCY == 3,
-	"as those of the host");
+static_assert(
+	POLICY_WAIT_HOST_DAY - POLICY_WAIT_HOST_CONCURRENCY == DAY &&
+		POLICY_WAIT_LANE_DAY - POLICY_WAIT_LANE_CONCURRENCY == DAY &&
+		POLICY_WAIT_USER_DAY - POLICY_WAIT_USER_CONCURRENCY == DAY,
+	"every one has these four");
 
 static void put_why(const struct request *request, uint64_t now_ns,
 	struct wire_explained *answer)

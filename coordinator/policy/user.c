@@ -182,7 +182,7 @@ static void keep_user(struct policy *policy, struct policy_user *user)
 
 static void forget_oldest(struct policy *policy, uint32_t keep)
 {
-	while (policy->n_idle > keep) {
+	while (policy->idle != NULL && policy->n_idle > keep) {
 		struct policy_user *oldest = policy->idle->prev;
 
 		if (oldest->budget != NULL &&

@@ -2,6 +2,7 @@
 #include "coordinator/upstream/bedrock.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -323,7 +324,7 @@ static int64_t read_no_count(struct json_text value, int64_t otherwise)
 	number = strtod(text, &end);
 	if (end != text + value.bytes || !(number < 0 || number > 0x1p53))
 		return otherwise;
-	if (number < -0x1p62 || number > 0x1p62)
+	if (fabs(number) > 0x1p62)
 		return number < 0 ? INT64_MIN : INT64_MAX;
 	return (int64_t)number == -1 ? -2 : (int64_t)number;
 }

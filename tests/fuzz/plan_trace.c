@@ -31,12 +31,12 @@ static void judge_load(const struct load *load)
 }
 
 /* Read with bad lines left out, it is no worse; returns what it said. */
-static int read_trace(const char *text, size_t n, bool skip_bad)
+static int read_trace(char *text, size_t n, bool skip_bad)
 {
 	char *words = NULL;
 	size_t n_words;
 	FILE *out = open_memstream(&words, &n_words);
-	FILE *in = fmemopen((void *)text, n, "r");
+	FILE *in = fmemopen(text, n, "r");
 	struct trace_reading reading = {"t", skip_bad, out};
 	struct load load;
 	int rc;

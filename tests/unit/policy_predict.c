@@ -123,7 +123,7 @@ static void set_limits(struct world *world)
 
 static void set_askers(struct world *world)
 {
-	double load = 1.02 + 0.2 * uniform(world), sum = 0, all = 0;
+	double load = 1.02 + 0.2 * uniform(world), sum = 0;
 	bool is_open = rig_random(&world->random, 2) == 0;
 	bool is_classy = rig_random(&world->random, 2) == 0;
 	bool has_apps = rig_random(&world->random, 3) == 0;
@@ -148,7 +148,6 @@ static void set_askers(struct world *world)
 		       (world->model.tokens_per_minute
 				       ? (100 + asker->output) / 600.0
 				       : 1);
-		all += asker->outstanding;
 	}
 	for (uint32_t i = 0; i < world->n_askers; i++) {
 		struct asker *asker = &world->askers[i];

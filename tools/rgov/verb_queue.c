@@ -35,7 +35,7 @@ static size_t collect(const struct board_view *view,
 	for (size_t i = 0; i < SHM_BOARD_LIVE; i++)
 		if (view_live_waits(&view->live[i]))
 			ret_waiting[n++] = &view->live[i];
-	qsort(ret_waiting, n, sizeof(ret_waiting[0]), compare);
+	qsort(ret_waiting, n, sizeof(void *), compare);
 	return n;
 }
 
