@@ -73,6 +73,46 @@ void show_host(struct governor *governor, uint64_t now_ns)
 
 /* ------------------------------------------------------------ lanes */
 
+static void put_tokens(struct board_lane *lane,
+	const struct policy_lane_view *view, uint64_t now_ns)
+{
+	board_put(lane->tokens_available, view->tokens_available);
+	board_put(lane->tokens_limit, view->tokens_limit);
+	board_put(lane->tokens_reserved, view->tokens_reserved);
+	board_put(lane->tokens_used_today, view->tokens_used_today);
+	board_put(lane->tokens_day_limit, view->tokens_day_limit);
+	board_put(lane->tokens_day, view->tokens_day);
+	board_put(lane->as_of_ns, now_ns);
+}
+
+static void put_lane(struct board_lane *lane,
+	const struct policy_lane_view *view, uint64_t now_ns)
+{
+	board_put(lane->running, view->running);
+	board_put(lane->running_peak, view->running_peak);
+	board_put(lane->running_limit, view->running_limit);
+	board_put(lane->queued, view->queued);
+	board_put(lane->backing_off, view->backing_off);
+	board_put(lane->starts, view->starts);
+	board_put(lane->starts_peak, view->starts_peak);
+	board_put(lane->starts_limit, view->starts_limit);
+	board_put(lane->retry_budget_left, view->retry_budget_left);
+	board_put(lane->gate_open, view->gate_open);
+	board_put(lane->held_by, view->reason);
+	board_put(lane->held_since_ns, view->reason_since_ns);
+	put_tokens(lane, view, now_ns);
+	board_put(lane->admitted, view->admitted);
+	board_put(lane->done, view->done);
+	board_put(lane->throttled, view->throttled);
+	board_put(lane->lost, view->lost);
+	board_put(lane->retries, view->retries);
+	board_put(lane->absurd_usage, view->absurd_usage);
+	board_put(lane->gate_opens_ns, view->gate_opens_ns);
+	board_put(lane->gate_closings, view->gate_closings);
+	board_put(lane->gate_probes, view->gate_probes);
+	board_text(lane->pattern, sizeof(lane->pattern), view->pattern);
+}
+
 /* The record of a lane: found by name, or taken from one that is out of use for
  * longer than any window looks back. */
 static uint32_t lane_record(
@@ -81,6 +121,9 @@ static uint32_t lane_record(
 	struct board *board = governor->board.board;
 	uint64_t old_ns = 2 * (governor->config->policy.minute_ns +
 				      governor->config->policy.guard_ns);
+	/* Until it is published; not what its record said of another one. */
+	const struct policy_lane_view fresh = {
+		.pattern = "", .gate_open = true};
 	uint32_t found = LANE_OTHERS;
 	char shown[sizeof(board->lanes[0].name)];
 
@@ -102,23 +145,12 @@ static uint32_t lane_record(
 		struct board_lane *lane = &board->lanes[found];
 
 		board_begin(&lane->sequence);
+		put_lane(lane, &fresh, 0);
 		board_text(lane->name, sizeof(lane->name), shown);
 		board_end(&lane->sequence);
 		hints_note_lane(governor, name);
 	}
 	return governor->last_lane = found;
-}
-
-static void put_tokens(struct board_lane *lane,
-	const struct policy_lane_view *view, uint64_t now_ns)
-{
-	board_put(lane->tokens_available, view->tokens_available);
-	board_put(lane->tokens_limit, view->tokens_limit);
-	board_put(lane->tokens_reserved, view->tokens_reserved);
-	board_put(lane->tokens_used_today, view->tokens_used_today);
-	board_put(lane->tokens_day_limit, view->tokens_day_limit);
-	board_put(lane->tokens_day, view->tokens_day);
-	board_put(lane->as_of_ns, now_ns);
 }
 
 static bool show_lane(const struct policy_lane_view *view, void *argument)
@@ -135,29 +167,7 @@ static bool show_lane(const struct policy_lane_view *view, void *argument)
 		return true;
 	governor->lane_used_ns[index] = now;
 	board_begin(&lane->sequence);
-	board_put(lane->running, view->running);
-	board_put(lane->running_peak, view->running_peak);
-	board_put(lane->running_limit, view->running_limit);
-	board_put(lane->queued, view->queued);
-	board_put(lane->backing_off, view->backing_off);
-	board_put(lane->starts, view->starts);
-	board_put(lane->starts_peak, view->starts_peak);
-	board_put(lane->starts_limit, view->starts_limit);
-	board_put(lane->retry_budget_left, view->retry_budget_left);
-	board_put(lane->gate_open, view->gate_open);
-	board_put(lane->held_by, view->reason);
-	board_put(lane->held_since_ns, view->reason_since_ns);
-	put_tokens(lane, view, now);
-	board_put(lane->admitted, view->admitted);
-	board_put(lane->done, view->done);
-	board_put(lane->throttled, view->throttled);
-	board_put(lane->lost, view->lost);
-	board_put(lane->retries, view->retries);
-	board_put(lane->absurd_usage, view->absurd_usage);
-	board_put(lane->gate_opens_ns, view->gate_opens_ns);
-	board_put(lane->gate_closings, view->gate_closings);
-	board_put(lane->gate_probes, view->gate_probes);
-	board_text(lane->pattern, sizeof(lane->pattern), view->pattern);
+	put_lane(lane, view, now);
 	board_end(&lane->sequence);
 	return true;
 }

@@ -107,6 +107,8 @@ def every_tongue_says(rgovd, user, reason):
     check("predicted_s" in row, f"a predicted wait: {row}")
     found = json.loads(rgovd.rgov("why", number, "--json").stdout)
     equal(found["held_by"], reason, "rgov why ID --json")
+    check(found["predicted_s"] >= (found["held_ends_in_s"] or 0) - 0.01,
+          f"no start is predicted before what holds it ends: {found}")
     equal((found["user"], found["model"]), (user, MODEL), "whose it is")
     text = rgovd.rgov("why", "--user", user)
     line = [line for line in text.stdout.splitlines()
@@ -220,6 +222,15 @@ def a_probe_holds_everybody():
         number = every_tongue_says(rgovd, "bob", "probe")
         the_end_says(rgovd, asker, number, "probe")
         probe.end()
+
+
+@checks.test
+def a_new_lane_is_shown_as_it_is():
+    "From its first request on, before its figures are published: open."
+    with Sim() as sim, Rgovd(config('model "*" {\n}'), sim=sim) as rgovd:
+        Asker(rgovd, "alice").end()
+        equal([lane["gate_open"] for lane in rgovd.stats()["lanes"]
+               if lane["name"] == MODEL], [True], "its gate is open")
 
 
 @checks.test
