@@ -115,13 +115,18 @@ static double own_ns(
 			    lane_reservation(request->lane, request), now_ns));
 }
 
-static double gate_ns(const struct policy_request *request, uint64_t now_ns)
+/* Nobody passes before a probe that is out is through; one that is not sent yet
+ * takes no less. */
+static double gate_ns(const struct policy *policy,
+	const struct policy_request *request, uint64_t now_ns)
 {
-	const struct gate *gate = &request->lane->gate;
+	uint64_t ok_after_ns = policy->settings->config.probe_ok_after_ns;
+	struct gate gate = request->lane->gate;
+	uint64_t until_ns = gate_wait(&gate, ok_after_ns, now_ns);
 
-	if (!gate->is_closed || gate->opens_ns <= now_ns)
-		return 0;
-	return (double)(gate->opens_ns - now_ns);
+	if (until_ns == UINT64_MAX)
+		return (double)ok_after_ns;
+	return until_ns > now_ns ? (double)(until_ns - now_ns) : 0;
 }
 
 static double backoff_ns(const struct policy *policy,
@@ -150,8 +155,8 @@ void predict(const struct policy *policy, const struct policy_request *request,
 	ahead_look(&ahead, request, now_ns);
 	before = ahead_count(&ahead, 0);
 	*ret_position = 1 + (uint32_t)(before + 0.5);
-	held_ns = most(
-		gate_ns(request, now_ns), backoff_ns(policy, request, now_ns));
+	held_ns = most(gate_ns(policy, request, now_ns),
+		backoff_ns(policy, request, now_ns));
 	wait_ns = own_ns(request, ahead.own, now_ns);
 	for (int i = 0; i < ROUNDS; i++) {
 		double last_ns = wait_ns;
@@ -183,7 +188,7 @@ uint64_t predict_place_ns(const struct policy *policy,
 	double ns = most(starts_ns(policy, request, 0, now_ns),
 		own_ns(request, 0, now_ns));
 
-	ns = most(ns + gate_ns(request, now_ns), LEAST_NS);
+	ns = most(ns + gate_ns(policy, request, now_ns), LEAST_NS);
 	return ns < NEVER_NS ? (uint64_t)ns : UINT64_MAX;
 }
 
