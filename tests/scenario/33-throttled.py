@@ -29,7 +29,8 @@ def work(user):
             said = {"ok": True, "model": reply.model}
         except rgov.Error as e:
             said = {"ok": False, "type": type(e).__name__, "message": str(e),
-                    "code": getattr(e, "code", None)}
+                    "code": getattr(e, "code", None),
+                    "model": getattr(e, "model_id", None)}
         with lock:
             print(json.dumps(said), flush=True)
 
@@ -124,6 +125,18 @@ fallback = { "anthropic.well" } }
         asked = {e["model"] for e in sim.events()}
         equal(asked, {"anthropic.full", "anthropic.ill", "us.anthropic.well",
                       "anthropic.well"}, "models that were called")
+
+
+@checks.test
+def an_error_is_of_the_model_that_answered():
+    """The last of a chain refuses: the exception names that one."""
+    chain = 'model "anthropic.ill" { fallback = { "anthropic.shut" } }\n'
+    with Sim(extra=["--fault-model", "anthropic.ill=503", "--fault-model",
+                    "anthropic.shut=403"]) as sim, \
+            Rgovd(limits(rpm=10000) + QUICK + chain, sim=sim) as rgovd:
+        said = ask(rgovd, 1, 1, "anthropic.ill")[0]
+        equal((said["ok"], said["code"], said["model"]),
+              (False, "AccessDeniedException", "anthropic.shut"), "the error")
 
 
 @checks.test

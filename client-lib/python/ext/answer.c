@@ -115,6 +115,15 @@ static PyObject *retry_after_of(const struct rgov_reply *reply)
 	return PyFloat_FromDouble((double)reply->retry_after_ms * 1e-3);
 }
 
+/* The one that was asked, or the fallback that an error is of. */
+static PyObject *answering_model(
+	PyObject *model_id, const struct rgov_reply *reply)
+{
+	if (reply->model[0] == '\0')
+		return Py_NewRef(model_id);
+	return text_of(reply->model);
+}
+
 PyObject *answer_make(struct ext_state *state, PyObject *model_id,
 	PyObject *user, const struct rgov_reply *reply)
 {
@@ -126,8 +135,9 @@ PyObject *answer_make(struct ext_state *state, PyObject *model_id,
 	if (waits == NULL)
 		return NULL;
 	return raise_error(call(state->error_of_reply,
-		Py_BuildValue("(iOOiNNNNINNI)", (int)reply->result, model_id,
-			user, reply->http_status, text_of(reply->code),
+		Py_BuildValue("(iNOiNNNNINNI)", (int)reply->result,
+			answering_model(model_id, reply), user,
+			reply->http_status, text_of(reply->code),
 			text_of(reply->message), text_of(reply->request_id),
 			body_of(reply), (unsigned)reply->attempts,
 			retry_after_of(reply), waits,
