@@ -539,8 +539,8 @@ static int take_lines(struct trace *trace, FILE *in)
 
 		take_line(trace, (size_t)n - is_whole, is_whole);
 	}
-	if (trace->no_memory)
-		return -ENOMEM;
+	if (trace->no_memory || (!feof(in) && !ferror(in)))
+		return -ENOMEM; /* a line of gigabytes, too */
 	forgive_or_tell(trace, false);
 	return ferror(in) ? -EIO : 0;
 }
