@@ -5,70 +5,13 @@
 #include "coordinator/flow.h"
 
 #include "coordinator/hints.h"
-#include "coordinator/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { SETTLED_TOKENS_MAX = 4000000 };
-
 /* ------------------------------------------------------------ enqueue */
-
-static enum shm_result result_of_refusal(enum policy_refusal refusal)
-{
-	switch (refusal) {
-	case POLICY_ACCEPTED:
-		return SHM_OK;
-	case POLICY_QUEUE_FULL:
-	case POLICY_LANE_CLOSED:
-		return SHM_QUEUE_FULL;
-	case POLICY_USER_LIMIT:
-		return SHM_USER_LIMIT;
-	case POLICY_TOO_LARGE:
-		return SHM_TOO_LARGE;
-	case POLICY_LATE:
-	case POLICY_TOO_LATE:
-		return SHM_DEADLINE;
-	case POLICY_NO_MEMORY:
-		return SHM_NO_MEMORY;
-	}
-	return SHM_INVALID;
-}
-
-/* The setting that refused it, where it is one. */
-static const char *code_of_refusal(enum policy_refusal refusal)
-{
-	switch ((unsigned int)refusal) {
-	case POLICY_QUEUE_FULL:
-		return "max_queued";
-	case POLICY_USER_LIMIT:
-		return "max_queued_per_user";
-	case POLICY_LANE_CLOSED:
-		return "DailyQuota";
-	case POLICY_TOO_LATE:
-		return "PredictedLate";
-	default:
-		return NULL;
-	}
-}
-
-/* The place that it would have had. */
-static void show_no_place(
-	struct request *request, uint64_t now_ns, uint64_t retry_after_ns)
-{
-	struct policy_host_view view;
-
-	policy_view_host(request->governor->policy, now_ns, &view);
-	door_show_place(
-		request->slot, &(struct door_place){.request = request->number,
-				       .position = view.queued + 1,
-				       .as_of_ns = now_ns,
-				       .until_ns = UINT64_MAX,
-				       .predicted_ns = retry_after_ns,
-				       .is_first = true});
-}
 
 enum policy_refusal offer(struct governor *governor,
 	struct policy_request *request, uint64_t now_ns,
@@ -116,33 +59,6 @@ static void let_through(struct request *request, uint64_t now_ns)
 		start(request, now_ns);
 }
 
-/* Which limit it can never fit, with both figures. */
-static const char *words_of_excess(
-	const struct request *request, char room[SHM_MESSAGE_BYTES])
-{
-	struct policy_excess excess =
-		policy_last_excess(request->governor->policy);
-	bool is_user = excess.limit == POLICY_WAIT_USER_TOKENS ||
-		       excess.limit == POLICY_WAIT_USER_DAY;
-	bool is_host = excess.limit == POLICY_WAIT_HOST_TOKENS ||
-		       excess.limit == POLICY_WAIT_HOST_DAY;
-	bool is_day = excess.limit == POLICY_WAIT_LANE_DAY ||
-		      excess.limit == POLICY_WAIT_HOST_DAY ||
-		      excess.limit == POLICY_WAIT_USER_DAY;
-
-	(void)snprintf(room, SHM_MESSAGE_BYTES,
-		"asks for %llu tokens, tokens_per_%s of %s%.100s is %llu",
-		(unsigned long long)excess.asked, is_day ? "day" : "minute",
-		is_host   ? "this host"
-		: is_user ? "user "
-			  : "model ",
-		is_host   ? ""
-		: is_user ? request_user(request)
-			  : request_model_id(request),
-		(unsigned long long)excess.allowed);
-	return room;
-}
-
 /* What its lane refuses another model's may take. */
 static enum policy_refusal offer_others(struct request *request,
 	enum policy_refusal refusal, uint64_t now_ns,
@@ -175,17 +91,8 @@ static void enqueue(struct request *request)
 	refusal = offer(
 		request->governor, &request->policy, now, &retry_after_ns);
 	refusal = offer_others(request, refusal, now, &retry_after_ns);
-	if (refusal == POLICY_QUEUE_FULL)
-		show_no_place(request, now, retry_after_ns);
 	if (refusal != POLICY_ACCEPTED) {
-		char room[SHM_MESSAGE_BYTES];
-
-		refuse(request, result_of_refusal(refusal),
-			code_of_refusal(refusal),
-			refusal == POLICY_TOO_LARGE
-				? words_of_excess(request, room)
-				: policy_refusal_text(refusal),
-			retry_after_ns);
+		refuse_place(request, refusal, now, retry_after_ns);
 		return;
 	}
 	accept_request(request, now);
@@ -262,44 +169,6 @@ static void take_in(struct request *request)
 
 /* ------------------------------------------------------------ from the door */
 
-/* A permit that a predecessor had granted is still out. */
-static void restore_permit(struct request *request)
-{
-	struct governor *governor = request->governor;
-	struct request *held = ghost_take(request);
-	uint64_t now = loop_now_ns();
-
-	/* One that is overdue was counted to its end. */
-	if (held == NULL || held->stage != REQUEST_OVERDUE) {
-		COUNT(governor, total_requests);
-		COUNT(governor, started_requests);
-	}
-	/* Known from the board, with its start and its time to live. */
-	if (held != NULL) {
-		request_move(request, REQUEST_OVER);
-		request_free(request);
-		return;
-	}
-	if (policy_restore_running(governor->policy, &request->policy, now) <
-		0) {
-		/* Nobody counts it; the worker settles it all the same. */
-		LOG(LOG_ERROR, "permit.lost", "no memory to restore a permit",
-			F_S("user", request_user(request)));
-		COUNT(governor, ended_requests);
-		COUNT(governor, failed_requests);
-		door_release(request->slot);
-		request_move(request, REQUEST_OVER);
-		request_free(request);
-		return;
-	}
-	request->accepted_ns = now;
-	request->first_start_ns = request->last_start_ns = now;
-	request->is_started = true;
-	request_move(request, REQUEST_PERMIT);
-	(void)show_start(request, now);
-	permit_begin(request, now);
-}
-
 static const char *missing_credentials(const struct governor *governor)
 {
 	struct upstream_stats stats;
@@ -371,7 +240,7 @@ static void on_submitted(void *owner, struct door_slot *slot,
 	if (submission->recovered != SHM_DONE)
 		door_forget_place(slot); /* its number was another */
 	if (submission->recovered == SHM_GRANTED) {
-		restore_permit(request);
+		permit_restore(request);
 		return;
 	}
 	if (submission->recovered == SHM_ISSUED) {
@@ -455,60 +324,11 @@ static void on_orphaned(void *owner, struct door_slot *slot)
 	}
 }
 
-/* What a worker says it used.  No call of any model uses more; without a bound
- * one worker could put a lane into days of debt.  What cannot be at all is left
- * to the policy. */
-static int64_t believable_tokens(int64_t tokens)
-{
-	return tokens > SETTLED_TOKENS_MAX && tokens <= INT64_C(1) << 53
-		       ? SETTLED_TOKENS_MAX
-		       : tokens;
-}
-
-static void settle(
-	struct request *request, const struct door_settlement *settlement)
-{
-	struct governor *governor = request->governor;
-	struct policy_usage usage = {
-		believable_tokens(settlement->input_tokens),
-		believable_tokens(settlement->output_tokens), -1, -1};
-	enum policy_outcome outcome = POLICY_DONE;
-
-	switch (settlement->how) {
-	case SHM_SETTLED_OK:
-		break;
-	case SHM_SETTLED_THROTTLED:
-		outcome = POLICY_THROTTLED;
-		COUNT(governor, throttled_requests);
-		board_event(&governor->board, "throttle",
-			"%s: reported by a permit of %s",
-			request_model_id(request), request_user(request));
-		break;
-	case SHM_SETTLED_FAILED:
-		outcome = POLICY_LOST;
-		break;
-	case SHM_SETTLED_UNUSED:
-		outcome = POLICY_UNUSED;
-		break;
-	}
-	remark_usage(request, &usage);
-	if (request->stage == REQUEST_OVERDUE) {
-		COUNT(governor, permits_settled_late);
-		board_event(&governor->board, "late",
-			"a permit of %s for %s was settled after it had "
-			"expired",
-			request_user(request), request_model_id(request));
-	}
-	permit_finish(request, outcome,
-		outcome == POLICY_DONE || outcome == POLICY_LOST ? &usage
-								 : NULL);
-}
-
 static void on_settled(void *owner, struct door_slot *slot,
 	const struct door_settlement *settlement)
 {
 	(void)owner;
-	settle(slot->request, settlement);
+	permit_settle(slot->request, settlement);
 }
 
 /* While nobody listened; what is not known was ended by its predecessor. */
@@ -518,7 +338,7 @@ static void on_overtaken(void *owner, const struct door_slot *slot,
 	struct request *request = ghost_of(owner, slot);
 
 	if (request != NULL)
-		settle(request, settlement);
+		permit_settle(request, settlement);
 }
 
 static void on_reattached(void *owner, const uint8_t session_id[16])

@@ -47,6 +47,17 @@ void finish_plainly(
 void refuse(struct request *request, enum shm_result result, const char *code,
 	const char *message, uint64_t retry_after_ns);
 
+/* refusal.c: the policy did not take it; its client is told which limit it was.
+ */
+void refuse_place(struct request *request, enum policy_refusal refusal,
+	uint64_t now_ns, uint64_t retry_after_ns);
+
+/* settle.c: a permit that a predecessor had granted is still out. */
+void permit_restore(struct request *request);
+/* settle.c: its worker says how it ended; also one that is overdue. */
+void permit_settle(
+	struct request *request, const struct door_settlement *settlement);
+
 /* Nanoseconds since a moment; 0 where it never came. */
 uint64_t since(uint64_t from_ns, uint64_t now_ns);
 

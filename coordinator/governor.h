@@ -6,9 +6,10 @@
  *   door --submitted--> intake --> policy --> upstream --> policy --> door
  *
  * arrival.c, attempt.c and ending.c are that way (flow.h); governor.c its life;
- * permits.c what a permit needs beside it; explain.c why one waits; shadow.c
- * what would have been; show.c and show_users.c the board; restore.c what a
- * predecessor left on it.  One thread, the loop's.
+ * refusal.c what those are told who may not go it; permits.c and settle.c what
+ * a permit needs beside it; explain.c why one waits; shadow.c what would have
+ * been; show.c and show_users.c the board; restore.c what a predecessor left on
+ * it.  One thread, the loop's.
  */
 #ifndef COORDINATOR_GOVERNOR_H
 #define COORDINATOR_GOVERNOR_H
