@@ -339,7 +339,7 @@ static void end(struct simulation *sim, struct job *job)
 static void expire_all(struct simulation *sim)
 {
 	struct policy_request *late;
-	uint64_t again_ns;
+	uint64_t again_ns = UINT64_MAX;
 
 	while ((late = policy_expire(sim->policy, sim->now_ns, &again_ns)) !=
 		NULL) {
@@ -355,7 +355,7 @@ static void expire_all(struct simulation *sim)
 static void decide(struct simulation *sim)
 {
 	struct policy_request *next;
-	uint64_t again_ns;
+	uint64_t again_ns = UINT64_MAX;
 
 	expire_all(sim);
 	while (!sim->no_memory && (next = policy_admit(sim->policy, sim->now_ns,
