@@ -239,6 +239,13 @@ static void note_throttle(
 			next_day_ns(loop_now_ns()));
 }
 
+/* Nobody was reached who has seen the request: any other answer may be its own
+ * fault. */
+static bool is_away(int http_status)
+{
+	return http_status == 0 || (http_status >= 502 && http_status <= 504);
+}
+
 /* False: no other attempt changes anything. */
 static bool is_failure(const struct request *request,
 	const struct upstream_result *result, enum policy_failure *ret_failure)
@@ -249,7 +256,9 @@ static bool is_failure(const struct request *request,
 		*ret_failure = POLICY_FAIL_THROTTLE;
 		return true;
 	case UPSTREAM_TRANSIENT:
-		*ret_failure = POLICY_FAIL_TRANSIENT;
+		*ret_failure = is_away(result->http_status)
+				       ? POLICY_FAIL_TRANSIENT
+				       : POLICY_FAIL_ERROR;
 		return true;
 	case UPSTREAM_AMBIGUOUS:
 		*ret_failure = POLICY_FAIL_LOST;

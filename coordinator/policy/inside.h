@@ -151,6 +151,9 @@ struct retry_failure {
 struct retry_failure retry_failed(struct policy *policy,
 	struct policy_request *request, enum policy_failure kind,
 	uint64_t hint_ns, uint64_t now_ns);
+/* A success that the gate hears. */
+void retry_answered(const struct policy *policy, struct policy_lane *lane,
+	const struct policy_request *request);
 /* A success: what the budget gets back. */
 void retry_refund(const struct policy_request *request);
 

@@ -31,6 +31,9 @@ struct policy_lane {
 	struct gate gate;
 	struct adapt adapt;
 	uint32_t failed; /* transient failures heard, without an answer since */
+	/* The default lane's: the model id (its hash) of all of those, 0 where
+	 * there are several; that of the last answer heard, 0: none. */
+	uint64_t failed_id, answered_id;
 	struct learn learned;
 	struct why_clock why;
 	uint32_t max_concurrent, batch_limit; /* 0: none */

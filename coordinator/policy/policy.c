@@ -227,6 +227,14 @@ static enum policy_refusal judge(struct policy *policy,
 	return judge_wait(policy, request, now_ns, ret_retry_after_ns);
 }
 
+/* Another model is asked next: that one's word counts. */
+static bool goes_elsewhere(const struct policy *policy,
+	const struct policy_request *request, enum policy_refusal refusal)
+{
+	return (refusal == POLICY_TOO_LARGE || refusal == POLICY_LANE_CLOSED) &&
+	       divert_is_possible(policy, request);
+}
+
 enum policy_refusal policy_enqueue(struct policy *policy,
 	struct policy_request *request, uint64_t now_ns,
 	uint64_t *ret_retry_after_ns)
@@ -246,7 +254,8 @@ enum policy_refusal policy_enqueue(struct policy *policy,
 		return POLICY_NO_MEMORY;
 	refusal = judge(policy, request, now_ns, ret_retry_after_ns);
 	if (refusal != POLICY_ACCEPTED) {
-		request->user_entry->refused++;
+		if (!goes_elsewhere(policy, request, refusal))
+			request->user_entry->refused++;
 		place_forget(policy, request);
 		return refusal;
 	}
@@ -288,13 +297,13 @@ void policy_started(
 }
 
 /* Answered, and not with an error that a retry might have mended. */
-static void succeeded(struct policy_lane *lane,
+static void succeeded(const struct policy *policy, struct policy_lane *lane,
 	const struct policy_request *request, uint64_t now_ns)
 {
 	retry_refund(request);
 	if (!gate_hears(&lane->gate, request))
 		return;
-	lane->failed = 0;
+	retry_answered(policy, lane, request);
 	adapt_accepted(&lane->adapt, request, now_ns);
 }
 
@@ -316,7 +325,7 @@ void policy_finish(struct policy *policy, struct policy_request *request,
 		lane->done++;
 		request->user_entry->done++;
 		if (!(request->p.flags & POLICY_FAILED))
-			succeeded(lane, request, now_ns);
+			succeeded(policy, lane, request, now_ns);
 		break;
 	case POLICY_THROTTLED:
 		if (!(request->p.flags & POLICY_COUNTED))

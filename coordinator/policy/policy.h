@@ -332,9 +332,12 @@ void policy_settle_overdue(struct policy *policy,
 
 enum policy_failure {
 	POLICY_FAIL_THROTTLE,
-	POLICY_FAIL_TRANSIENT, /* answered with an error, or never sent */
-	POLICY_FAIL_LOST, /* the same, but ambiguous (time-out, reset): what it
-			     has reserved counts as used */
+	POLICY_FAIL_TRANSIENT, /* never sent, or the provider is away: 502, 503,
+				  504 */
+	POLICY_FAIL_LOST,  /* the same, but ambiguous (time-out, reset): what it
+			      has reserved counts as used */
+	POLICY_FAIL_ERROR, /* another error that may pass (500), or may be the
+			      request's own */
 };
 
 /*

@@ -51,16 +51,54 @@ static uint32_t outage_after(const struct policy *policy)
 	return policy->settings->config.max_attempts == 2 ? 2 : 3;
 }
 
+static uint64_t id_of(
+	const struct policy *policy, const struct policy_request *request)
+{
+	return names_hash(policy->hash_key, request->model_id) | 1;
+}
+
+/* One more transient failure: may it be the lane's?  Many model ids share the
+ * default one; of one alone, where another was answered, it is that id's. */
+static bool is_lanes(const struct policy *policy, struct policy_lane *lane,
+	const struct policy_request *request)
+{
+	uint64_t id;
+
+	if (lane != policy->fallback)
+		return true;
+	id = id_of(policy, request);
+	if (lane->failed == 0)
+		lane->failed_id = id;
+	else if (lane->failed_id != id)
+		lane->failed_id = 0;
+	return lane->failed_id == 0 || lane->answered_id == 0 ||
+	       lane->answered_id == id;
+}
+
 /* It is heard: does it close the gate? */
 static bool is_closing(const struct policy *policy, struct policy_lane *lane,
 	const struct policy_request *request, enum policy_failure kind)
 {
+	bool may_be_outage;
+
+	if (kind == POLICY_FAIL_ERROR)
+		return false;
 	if (kind == POLICY_FAIL_THROTTLE) {
 		lane->failed = 0;
 		return true;
 	}
-	return ++lane->failed >= outage_after(policy) ||
-	       lane->gate.probe == request;
+	may_be_outage = is_lanes(policy, lane, request);
+	lane->failed++;
+	return may_be_outage && (lane->failed >= outage_after(policy) ||
+					lane->gate.probe == request);
+}
+
+void retry_answered(const struct policy *policy, struct policy_lane *lane,
+	const struct policy_request *request)
+{
+	lane->failed = 0;
+	if (lane == policy->fallback)
+		lane->answered_id = id_of(policy, request);
 }
 
 uint32_t retry_price(enum policy_failure kind)
@@ -93,7 +131,9 @@ struct retry_failure retry_failed(struct policy *policy,
 	if (closes && n <= gate->failures)
 		n = gate->failures + 1;
 	failure.delay_ns = delay_after(policy, kind, n, hint_ns);
-	failure.counts = kind != POLICY_FAIL_THROTTLE && !closes && !was_closed;
+	failure.counts = kind == POLICY_FAIL_ERROR ||
+			 (kind != POLICY_FAIL_THROTTLE && !closes &&
+				 (!was_closed || is_probe));
 	failure.cost = cost_of(kind, is_probe, failure.counts);
 	if (kind == POLICY_FAIL_THROTTLE) {
 		request->p.flags |= POLICY_COUNTED;
@@ -102,6 +142,8 @@ struct retry_failure retry_failed(struct policy *policy,
 	}
 	if (closes)
 		gate_close(gate, later(now_ns, failure.delay_ns));
+	else
+		gate_passed(gate, request, false);
 	return failure;
 }
 

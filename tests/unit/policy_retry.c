@@ -599,6 +599,82 @@ static void a_single_failure_is_its_own(void)
 	policy_free(policy);
 }
 
+/* Runs, fails so, and is at work again or given up. */
+static bool fails(struct policy *policy, struct policy_request *request,
+	enum policy_failure kind, uint64_t *now_ns)
+{
+	bool is_retried;
+
+	if (request->state == POLICY_NEW)
+		rig_run(policy, request, *now_ns);
+	is_retried = policy_retry(policy, request, kind, 0, *now_ns);
+	*now_ns += 30 * RIG_S;
+	if (is_retried) {
+		CU_ASSERT_PTR_EQUAL(rig_admit(policy, *now_ns), request);
+	} else {
+		rig_done(policy, request, *now_ns);
+	}
+	return is_retried;
+}
+
+/* A 500 counts, alone and as a probe, and holds nobody else. */
+static void an_error_is_given_up(void)
+{
+	struct policy_config config = rig_config();
+	struct policy_request ill = rig_request("u"), other = rig_request("v");
+	struct policy *policy = rig_create(&config);
+	uint64_t now_ns = 0;
+
+	for (int n = 1; n <= 12; n++) {
+		CU_ASSERT_EQUAL(fails(policy, &ill, POLICY_FAIL_ERROR, &now_ns),
+			n % 3 != 0);
+		CU_ASSERT_TRUE(is_open(policy));
+	}
+	CU_ASSERT_TRUE(fails(policy, &ill, POLICY_FAIL_THROTTLE, &now_ns));
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &other, now_ns), POLICY_ACCEPTED);
+	CU_ASSERT_PTR_NULL(rig_admit(policy, now_ns)); /* the probe is out */
+	CU_ASSERT_TRUE(
+		policy_retry(policy, &ill, POLICY_FAIL_ERROR, RIG_S, now_ns));
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, now_ns), &other);
+	rig_done(policy, &other, now_ns);
+	CU_ASSERT_TRUE(is_open(policy));
+	rig_drop(policy, &ill, now_ns);
+	policy_free(policy);
+}
+
+/* In the default lane, where another model id was answered last: one id's
+ * failures count and close nothing, those of two do; one that is alone closes
+ * it, and so does any in a lane of its own. */
+static void one_id_is_no_outage_of_others(void)
+{
+	for (int with = 0; with < 4; with++) {
+		struct policy_model block = {.pattern = "m"};
+		struct policy_config config = rig_config();
+		struct policy_request ill = rig_request("u"),
+				      well = rig_request("v");
+		struct policy *policy;
+		uint64_t now_ns = 0;
+		int tries = 0;
+
+		config.models = &block;
+		config.n_models = with == 3;
+		policy = rig_create(&config);
+		well.model_id = with == 1 ? "m" : "n";
+		rig_run(policy, &well, 0);
+		rig_done(policy, &well, 0);
+		if (with == 2)
+			(void)fails(
+				policy, &well, POLICY_FAIL_TRANSIENT, &now_ns);
+		while (tries < 20 &&
+			fails(policy, &ill, POLICY_FAIL_TRANSIENT, &now_ns))
+			tries++;
+		CU_ASSERT_EQUAL(tries, with == 0 ? 2 : 20);
+		rig_drop(policy, &ill, now_ns);
+		rig_drop(policy, &well, now_ns);
+		policy_free(policy);
+	}
+}
+
 /* However often it is throttled, a request that can wait does not fail. */
 static void throttles_use_up_no_attempts(void)
 {
@@ -819,6 +895,37 @@ static void who_is_unwelcome_is_not_diverted(void)
 	policy_free(policy);
 }
 
+/* Refused by its first lane, it is asked for in the next one of its chain: only
+ * the last word is a refusal of its user. */
+static void who_goes_elsewhere_is_not_refused(void)
+{
+	struct policy *policy = create_chain(500);
+	struct policy_request request = rig_request("u");
+	const char *next;
+
+	request.model_id = "us.anthropic.b";
+	request.input_tokens = 101;
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &request, 0), POLICY_TOO_LARGE);
+	CU_ASSERT_EQUAL(rig_user(policy, "u").refused, 1);
+	request.model_id = "anthropic.a";
+	rig_run(policy, &request, 0);
+	policy_close_lane(policy, request.lane, 4000 * RIG_S);
+	rig_done(policy, &request, 0);
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &request, 0), POLICY_LANE_CLOSED);
+	CU_ASSERT_EQUAL(rig_user(policy, "u").refused, 1);
+	next = policy_next_model(policy, &request);
+	CU_ASSERT_STRING_EQUAL(next, "us.anthropic.b");
+	request.model_id = next;
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &request, 0), POLICY_TOO_LARGE);
+	CU_ASSERT_EQUAL(rig_user(policy, "u").refused, 1);
+	request.model_id = policy_next_model(policy, &request);
+	request.input_tokens = 10;
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &request, 0), POLICY_ACCEPTED);
+	policy_remove(policy, &request);
+	CU_ASSERT_EQUAL(rig_user(policy, "u").refused, 1);
+	policy_free(policy);
+}
+
 SUITE("policy_retry", T(backoff_is_full_jitter), T(the_seed_decides),
 	T(a_hint_is_a_floor), T(some_are_not_retried),
 	T(the_budget_pays_for_retries), T(a_retry_goes_to_the_head),
@@ -827,7 +934,9 @@ SUITE("policy_retry", T(backoff_is_full_jitter), T(the_seed_decides),
 	T(a_long_probe_opens_the_gate), T(throttled_probes_back_off_further),
 	T(old_results_have_no_say), T(a_lost_probe_passes_on),
 	T(a_failed_probe_closes_again), T(an_outage_fails_nobody),
-	T(a_single_failure_is_its_own), T(throttles_use_up_no_attempts),
-	T(a_chain_does_not_loop), T(a_request_is_diverted),
-	T(who_is_unwelcome_is_not_diverted), T(a_permit_closes_the_gate),
-	T(gates_are_per_lane), T(a_closed_day_refuses))
+	T(a_single_failure_is_its_own), T(an_error_is_given_up),
+	T(one_id_is_no_outage_of_others), T(who_goes_elsewhere_is_not_refused),
+	T(throttles_use_up_no_attempts), T(a_chain_does_not_loop),
+	T(a_request_is_diverted), T(who_is_unwelcome_is_not_diverted),
+	T(a_permit_closes_the_gate), T(gates_are_per_lane),
+	T(a_closed_day_refuses))

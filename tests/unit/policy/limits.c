@@ -443,6 +443,19 @@ uint64_t ref_backoff(struct ref *ref, enum policy_failure failure, uint32_t n,
 	return delay_ns > hint_ns ? delay_ns : hint_ns;
 }
 
+/* May it be the lane's failure?  In the default one that of a single model id
+ * is not, where another one was answered. */
+static bool is_lanes(struct ref_lane *lane, const char *model, bool is_default)
+{
+	if (lane->failed == 0)
+		lane->failed_id = model;
+	else if (strcmp(lane->failed_id, model) != 0)
+		lane->failed_id = "";
+	return !is_default || lane->failed_id[0] == '\0' ||
+	       lane->answered_id == NULL ||
+	       strcmp(lane->answered_id, model) == 0;
+}
+
 struct ref_failure ref_failed(
 	struct ref *ref, int id, enum policy_failure kind, uint64_t hint_ns)
 {
@@ -450,6 +463,7 @@ struct ref_failure ref_failed(
 	struct ref_lane *lane = &ref->lanes[r->lane];
 	struct ref_gate *gate = &lane->gate;
 	bool is_throttle = kind == POLICY_FAIL_THROTTLE;
+	bool is_error = kind == POLICY_FAIL_ERROR, may_close = is_throttle;
 	bool is_heard = r->epoch == gate->epoch;
 	bool is_probe = gate->probe == id, was_closed = gate->is_closed;
 	uint32_t outage = ref->config.max_attempts == 2 ? 2 : 3;
@@ -457,14 +471,17 @@ struct ref_failure ref_failed(
 	bool closes;
 	struct ref_failure failure;
 
-	if (is_heard)
+	if (is_heard && !is_throttle && !is_error)
+		may_close = is_lanes(lane, r->model, r->lane == 0);
+	if (is_heard && !is_error)
 		lane->failed = is_throttle ? 0 : lane->failed + 1;
-	closes =
-		is_heard && (is_throttle || is_probe || lane->failed >= outage);
+	closes = is_heard && may_close &&
+		 (is_throttle || is_probe || lane->failed >= outage);
 	if (closes && n < gate->failures + 1)
 		n = gate->failures + 1;
 	failure.delay_ns = ref_backoff(ref, kind, n, hint_ns);
-	failure.counts = !is_throttle && !closes && !was_closed;
+	failure.counts = is_error ||
+			 (!is_throttle && !closes && (!was_closed || is_probe));
 	failure.cost =
 		is_throttle ? (is_probe ? 0 : 5) : (failure.counts ? 14 : 0);
 	if (is_throttle) {
@@ -474,5 +491,7 @@ struct ref_failure ref_failed(
 	}
 	if (closes)
 		ref_gate_close(gate, ref->now_ns + failure.delay_ns);
+	else
+		ref_gate_ended(gate, id, false);
 	return failure;
 }

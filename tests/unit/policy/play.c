@@ -270,7 +270,7 @@ static void divert(struct world *world, int id, enum policy_failure failure)
 static void fail(struct world *world, const struct script_step *step)
 {
 	int id = choose(world, POLICY_RUNNING, step->which);
-	enum policy_failure failure = step->how % 3;
+	enum policy_failure failure = step->how % 4;
 	uint64_t hint_ns = step->a % 4 ? 0 : step->b % 500 * MS;
 	const struct ref_request *r;
 	bool real, ref, is_lost;

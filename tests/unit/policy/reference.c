@@ -28,6 +28,7 @@ static void adopt(struct ref *ref, struct ref_request *r,
 	r->user = ref_user(ref, asked->app ? asked->app : "", asked->user);
 	r->first_model =
 		asked->first_model_id ? asked->first_model_id : asked->model_id;
+	r->model = asked->model_id;
 	r->hops = (int)asked->hops;
 	r->arrival = ++ref->arrivals;
 	r->enqueued_ns = ref->now_ns;
@@ -71,6 +72,14 @@ static void activate(struct ref *ref, int user)
 		ref->users[user].active_since = ++ref->events;
 }
 
+/* To be asked next: that one's word counts. */
+static bool has_another_model(
+	const struct ref *ref, int id, enum policy_refusal refusal)
+{
+	return (refusal == POLICY_TOO_LARGE || refusal == POLICY_LANE_CLOSED) &&
+	       ref_next_model(ref, id) != REF_NOBODY;
+}
+
 enum policy_refusal ref_enqueue(struct ref *ref, int id,
 	const struct policy_request *asked, uint64_t now_ns)
 {
@@ -86,7 +95,8 @@ enum policy_refusal ref_enqueue(struct ref *ref, int id,
 	adopt(ref, r, asked);
 	refusal = judge(ref, r);
 	if (refusal != POLICY_ACCEPTED) {
-		ref->users[r->user].refused++;
+		ref->users[r->user].refused +=
+			!has_another_model(ref, id, refusal);
 		return refusal;
 	}
 	activate(ref, r->user);
@@ -346,6 +356,7 @@ void ref_finish(struct ref *ref, int id, enum policy_outcome outcome,
 			refund_retry(lane, r);
 			if (r->epoch == lane->gate.epoch) {
 				lane->failed = 0;
+				lane->answered_id = r->model;
 				ref_adaptive_accepted(ref, id, ref->now_ns);
 			}
 		}
@@ -491,6 +502,7 @@ bool ref_divert(struct ref *ref, int id, int next, enum policy_failure kind,
 	from->lost += is_lost;
 	stop(ref, id, POLICY_BACKOFF, is_lost ? r->reserved : 0, 0);
 	r->lane = there.lane;
+	r->model = ref_block(ref, r->first_model)->fallback[next];
 	r->failures = r->retry_cost = 0;
 	r->not_before_ns = ref->now_ns;
 	return true;

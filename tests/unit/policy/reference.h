@@ -93,6 +93,8 @@ struct ref_lane {
 	uint32_t row; /* throttles heard with nothing accepted since */
 	uint32_t retry_left, retry_budget;
 	uint32_t failed; /* transient failures heard, without an answer since */
+	const char *failed_id;   /* their model id; "": several */
+	const char *answered_id; /* of the last answer heard; NULL: none */
 	uint64_t admitted, done, throttled, lost, retries;
 	struct ref_account users[REF_USERS][POLICY_CLASSES];
 	struct ref_account apps[REF_APPS][POLICY_CLASSES];
@@ -123,8 +125,8 @@ struct ref_request {
 	uint64_t arrival, enqueued_ns, not_before_ns;
 	int64_t turn; /* in its queue: the least is the head */
 	uint32_t attempts, retry_cost;
-	uint32_t failures; /* that count */
-	const char *first_model;
+	uint32_t failures;               /* that count */
+	const char *first_model, *model; /* asked first; asked now */
 	int hops; /* of the chain, tried or passed over */
 	/* while RUNNING */
 	uint64_t reserved, charged, admitted_ns, started_ns, epoch;
