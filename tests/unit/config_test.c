@@ -156,7 +156,7 @@ static void nothing_said_means_the_defaults(void)
 	CU_ASSERT_EQUAL(c->policy.max_queued, 10000);
 	CU_ASSERT_EQUAL(c->policy.max_lanes, 64);
 	CU_ASSERT_EQUAL(c->policy.minute_ns, 60 * S);
-	CU_ASSERT_EQUAL(c->policy.guard_ns, 1 * S);
+	CU_ASSERT_EQUAL(c->policy.guard_ns, 500 * MS);
 	CU_ASSERT_EQUAL(c->policy.age_after_ns, 30 * S);
 	CU_ASSERT_EQUAL(c->policy.batch_share, 0.5);
 	CU_ASSERT_EQUAL(c->policy.max_attempts, 3);
@@ -1021,10 +1021,10 @@ static void a_preset_gives_way(void)
 	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
 	CU_ASSERT_EQUAL(c->policy.max_requests_per_user, 1);
 	config_free(c);
-	c = load("max_queued = 5\nquota_window = 2s\nbackoff_cap = 10ms\n");
+	c = load("max_queued = 5\nquota_window = 1s\nbackoff_cap = 10ms\n");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
 	CU_ASSERT_EQUAL(c->policy.max_queued_per_user, 5);
-	CU_ASSERT_EQUAL(c->policy.guard_ns, 500 * MS);
+	CU_ASSERT_EQUAL(c->policy.guard_ns, 250 * MS);
 	CU_ASSERT_EQUAL(c->policy.throttle_base_ns, 10 * MS);
 	CU_ASSERT_EQUAL(c->policy.transient_base_ns, 10 * MS);
 	config_free(c);

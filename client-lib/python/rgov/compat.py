@@ -47,7 +47,7 @@ class RequestManager:
         gov: Governor | None = None,
         *,
         model_id: str = "compat",
-        priority: Priority = "normal",
+        priority: Priority = "interactive",
         timeout: float | None = 300.0,
     ) -> None:
         self.gov = gov if gov is not None else connect()

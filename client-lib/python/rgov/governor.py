@@ -84,8 +84,9 @@ class Governor:
     may use it.  Made by :func:`connect`.
 
     All requests take: ``user``, the fairness key, an opaque text of 1 to 63
-    bytes; ``priority``, "interactive", "normal" or "batch"; ``timeout`` in
-    seconds from now to the very end (None: 600), after which Timeout is raised.
+    bytes; ``priority``, "interactive" (somebody waits for it; the default, as
+    in C), "normal" or "batch"; ``timeout`` in seconds from now to the very end
+    (None: 600), after which Timeout is raised.
 
     All may raise Unavailable, Timeout and the kinds of Rejected; whatever a signal
     handler raises while they wait comes out within 0.2 s, and the request is
@@ -132,7 +133,7 @@ class Governor:
         body: Body,
         *,
         user: str = "-",
-        priority: Priority = "normal",
+        priority: Priority = "interactive",
         timeout: float | None = 300.0,
         headers: Mapping[str, str] | None = None,
         idempotent: bool = True,
@@ -169,7 +170,7 @@ class Governor:
         body: Body,
         *,
         user: str = "-",
-        priority: Priority = "normal",
+        priority: Priority = "interactive",
         timeout: float | None = 300.0,
         headers: Mapping[str, str] | None = None,
         idempotent: bool = True,
@@ -199,7 +200,7 @@ class Governor:
         tool_config: Mapping[str, Any] | None = None,
         extra: Mapping[str, Any] | None = None,
         user: str = "-",
-        priority: Priority = "normal",
+        priority: Priority = "interactive",
         timeout: float | None = 300.0,
         idempotent: bool = True,
     ) -> Reply:
@@ -235,7 +236,7 @@ class Governor:
         tool_config: Mapping[str, Any] | None = None,
         extra: Mapping[str, Any] | None = None,
         user: str = "-",
-        priority: Priority = "normal",
+        priority: Priority = "interactive",
         timeout: float | None = 300.0,
         idempotent: bool = True,
     ) -> Reply:
@@ -264,7 +265,7 @@ class Governor:
         user: str = "-",
         tokens: int | None = None,
         input_tokens: int | None = None,
-        priority: Priority = "normal",
+        priority: Priority = "interactive",
         timeout: float | None = 300.0,
     ) -> Permit:
         """Wait for a place in the limits, and make the call yourself.
@@ -288,7 +289,7 @@ class Governor:
         user: str = "-",
         tokens: int | None = None,
         input_tokens: int | None = None,
-        priority: Priority = "normal",
+        priority: Priority = "interactive",
         timeout: float | None = 300.0,
     ) -> PermitRequest:
         """:meth:`permit` for asyncio: ``async with gov.apermit(...) as permit``,
