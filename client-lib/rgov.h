@@ -115,7 +115,7 @@ enum rgov_result {
  */
 enum rgov_reason {
 	RGOV_W_TURN = 0,   /* others go first */
-	RGOV_W_GATE,       /* the model is throttled: backing off */
+	RGOV_W_GATE,       /* the model is throttled or down: backing off */
 	RGOV_W_PROBE,      /* the same: one request finds out */
 	RGOV_W_DAY_CLOSED, /* the provider's daily quota is used up */
 	RGOV_W_BACKOFF,    /* it failed and will be tried again */

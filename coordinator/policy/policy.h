@@ -143,8 +143,8 @@ void policy_free(struct policy *policy);
  */
 #define POLICY_REASONS(REASON)                                                 \
 	REASON(TURN, "others go first")                                        \
-	REASON(GATE, "the model is throttled: backing off")                    \
-	REASON(PROBE, "the model is throttled: a probe is out")                \
+	REASON(GATE, "the model is throttled or down: backing off")            \
+	REASON(PROBE, "the model is throttled or down: a probe is out")        \
 	REASON(DAY_CLOSED, "the provider's daily quota is used up")            \
 	REASON(BACKOFF, "this request failed and is tried again")              \
 	REASON(HOST_CONCURRENCY, "max_concurrent_requests")                    \

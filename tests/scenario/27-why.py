@@ -93,8 +93,8 @@ WORDS = {
     "user_tokens": "held by the user's tokens_per_minute (4",
     "user_day": "held by the user's tokens_per_day (420 of 600 used",
     "batch_share": "held by batch_share",
-    "gate": "; the model is throttled: backing off",
-    "probe": "; the model is throttled: a probe is out",
+    "gate": "; the model is throttled or down: backing off",
+    "probe": "; the model is throttled or down: a probe is out",
     "backoff": "; it failed and will be tried again",
 }
 
