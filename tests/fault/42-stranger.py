@@ -41,7 +41,8 @@ def mutations(rgovd):
     """Messages that nearly are one."""
     asker = Stranger(rgovd)
     good = {"HELLO": asker.hello(), "REATTACH": asker.reattach(4, b"x" * 16),
-            "ADMIN": asker.admin(99), "MAPPED": asker.head(MAPPED)}
+            "ADMIN": asker.admin(99), "EXPLAIN": asker.admin(EXPLAIN, 1),
+            "HINTS": asker.admin(HINTS), "MAPPED": asker.head(MAPPED)}
     asker.close()
     yield "empty", b""
     yield "a bell", b"\0"
@@ -69,7 +70,8 @@ def send_and_leave(rgovd, message, served):
         if len(message) == 1 and served:
             return True
         answer = stranger.receive()
-        return answer is None or answer.type in (REFUSED, WELCOME, ANSWER)
+        return answer is None or answer.type in (
+            REFUSED, WELCOME, ANSWER, EXPLAINED)
 
 
 @checks.test

@@ -194,8 +194,8 @@ _numbers = itertools.count(1)
 # ---------------------------------------------------------------- by hand
 
 (HELLO, WELCOME, MAPPED, REATTACH, REATTACHED, ADMIN, ANSWER,
- REFUSED) = range(1, 9)
-RELOAD, PING = 1, 2
+ REFUSED, EXPLAINED) = range(1, 10)
+RELOAD, PING, EXPLAIN, HINTS = range(1, 5)
 MAGIC = 0x766F6772
 PAGE, REGION = 4096, 24 * 1024 * 1024
 SUBMIT, CANCEL, SETTLE, ACK = 1, 2, 3, 4
@@ -273,8 +273,8 @@ class Stranger:
             "<II16s64s", self.slots if slots is None else slots, 0,
             session_id or self.id, b"stranger")
 
-    def admin(self, verb):
-        return self.head(ADMIN) + struct.pack("<II", verb, 0)
+    def admin(self, verb, request=0):
+        return self.head(ADMIN) + struct.pack("<IIQ", verb, 0, request)
 
     def send(self, data, fds=()):
         along = [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
@@ -314,7 +314,10 @@ class Stranger:
     def ping(self):
         """One question that needs no session; then the connection ends."""
         with self:
-            return self.ask(self.admin(PING))
+            answer = self.ask(self.admin(PING))
+            check(answer is not None and answer.type == ANSWER,
+                  f"a ping was not answered: {answer}")
+            return answer
 
     # -- a session
 
