@@ -27,7 +27,7 @@ sys.argv = [word for word in sys.argv if word != "--all"]
 PATHS = {
     "submit": 1, "submit-queued": 1, "submit-large": 1,
     "wait-asleep": 1, "wait-running": 1, "wait-done": 1, "collect-large": 1,
-    "cancel-queued": 1, "cancel-running": 1, "abandon": 1,
+    "look": 1, "cancel-queued": 1, "cancel-running": 1, "abandon": 1,
     "permit": 1, "settle": 1, "close-idle": 1, "close-all": 1,
     "register": 1 if ALL else 11, "register-again": 1, "reattach": 1,
     "fork-child": 1, "fork-parent-dies": 1, "raw-fork-parent-dies": 1,

@@ -189,10 +189,27 @@ static void prepare_busy(struct client *client)
 	request(client, MODEL_BUSY);
 }
 
+static int look(struct client *client, uint64_t max_age_ms)
+{
+	client->progress =
+		(struct rgov_progress){.size = sizeof(client->progress)};
+	return rgov_progress(
+		client->gov, &client->ticket, max_age_ms, &client->progress);
+}
+
 static void prepare_queued(struct client *client)
 {
 	prepare_busy(client);
 	submit_now(client);
+}
+
+/* ... and rgovd has said where it stands. */
+static void prepare_placed(struct client *client)
+{
+	prepare_queued(client);
+	do
+		must(look(client, UINT64_MAX) == 0);
+	while (client->progress.request == 0);
 }
 
 static void prepare_running(struct client *client)
@@ -388,6 +405,14 @@ static void do_abandon(struct client *client)
 	rgov_abandon(client->gov, &client->ticket);
 }
 
+/* From memory, and from rgovd, which writes it anew. */
+static void do_look(struct client *client)
+{
+	client->rc = look(client, UINT64_MAX);
+	if (client->rc == 0)
+		client->rc = look(client, 0);
+}
+
 static void do_permit(struct client *client)
 {
 	client->rc = rgov_permit(
@@ -416,6 +441,12 @@ static void do_dispatch(struct client *client)
 static bool conclude_rc(struct client *client)
 {
 	return client->rc == 0;
+}
+
+static bool conclude_look(struct client *client)
+{
+	return client->rc == 0 && client->progress.state == RGOV_S_QUEUED &&
+	       client->progress.position == 1;
 }
 
 static bool conclude_reply(struct client *client)
@@ -464,6 +495,7 @@ const struct client_path client_paths[] = {
 	{"wait-running", ENDS_ASLEEP, prepare_running, do_wait, NULL},
 	{"wait-done", 0, prepare_done, do_wait, conclude_reply},
 	{"collect-large", 0, prepare_done_large, do_wait, conclude_reply},
+	{"look", NEEDS_BUSY, prepare_placed, do_look, conclude_look},
 	{"cancel-queued", NEEDS_BUSY, prepare_queued, do_cancel,
 		conclude_cancel},
 	{"cancel-running", 0, prepare_running, do_cancel, conclude_cancel},

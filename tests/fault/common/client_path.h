@@ -39,6 +39,7 @@ struct client {
 	struct rgov_request request;
 	struct rgov_ticket ticket, other;
 	struct rgov_reply reply;
+	struct rgov_progress progress;
 	int rc;
 	char *body;
 };
