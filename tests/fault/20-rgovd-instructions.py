@@ -129,6 +129,99 @@ class SettleSteps(Settle):
     steps = ("door_release", "show_request_gone")
 
 
+class Late(Path):
+    """what comes after a permit's time is over; its day tells whether it was
+    charged once"""
+    # Nothing else is held: it would end, too.
+    rig = {"settings": 'permit_ttl = "1s"\n', "holds": False}
+    linger_s = 0.05
+    share = 0.4
+
+    def stage(self, rig):
+        self.take(rig)
+        wait_until(lambda: rig.rgovd.stats()["counters"]["permits_expired"],
+                   what="a permit that is overdue", interval=0.01)
+
+    def take(self, rig):
+        rig.asked = rig.permit(rig.one, "a", model=HELD)
+        # What a death gets in the way of may stay charged as it was reserved.
+        rig.due = USED, RESERVED
+
+    def finish(self, rig):
+        rig.wait_for_all()
+
+
+class Expire(Late):
+    "a permit's time passes"
+    linger_s = 1.2
+
+    def stage(self, rig):
+        pass
+
+    def act(self, rig):
+        self.take(rig)
+        # Where it dies between the board and GRANTED, the one that nobody got
+        # stays charged, and another is given.
+        rig.due = USED, RESERVED + USED
+        return []
+
+    def finish(self, rig):
+        rig.wait_for_all()
+        rig.settle(rig.one, rig.asked)
+
+
+class SettleLate(Late):
+    "take an overdue permit back"
+
+    def act(self, rig):
+        rig.settle(rig.one, rig.asked)
+        return []
+
+
+class SettleLateSteps(SettleLate):
+    "each instruction of taking an overdue permit back"
+    steps = ("policy_settle_overdue",)
+
+
+class StartLate(Late):
+    "a start: an overdue permit comes back, settled while nobody listened"
+    starts = True
+
+    def stage(self, rig):
+        super().stage(rig)
+        rig.rgovd.kill9()
+        rig.settle(rig.one, rig.asked)
+
+    def act(self, rig):
+        return [rig.call(load, "b") for load in rig.loads]
+
+
+class Divert(Call):
+    "a call whose model fails goes on with another"
+    rig = {"settings": '''max_attempts = 2
+transient_backoff = "10ms"
+backoff_cap = "40ms"
+probe_ok_after = "20ms"
+''' + f'model "{ILL}" {{ fallback = {{ "{FAST}" }} }}\n'}
+
+    def act(self, rig):
+        return [rig.call(rig.one, "a", ILL, once=self.once)]
+
+
+class DivertOnce(Divert):
+    "the same for a call that must not be sent twice"
+    once = True
+
+
+class Shadow(Path):
+    "shadow mode: calls beyond the limit, which all pass"
+    rig = {"settings": "shadow = true\n"}
+    share = 0.5
+
+    def act(self, rig):
+        return [rig.call(rig.one, "a") for _ in range(2 * PER_USER)]
+
+
 class CancelQueued(Path):
     "cancel a request that waits"
 
@@ -226,7 +319,8 @@ class RecoverSteps(Start):
 
 
 PATHS = [Call, CallOnce, LargeCall, Window, Publish, CompleteSteps, Grant, GrantSteps,
-         Settle, SettleSteps, CancelQueued, CancelRunning, Death, Register,
+         Settle, SettleSteps, Expire, SettleLate, SettleLateSteps, StartLate,
+         Divert, DivertOnce, Shadow, CancelQueued, CancelRunning, Death, Register,
          Reload, Start, RecoverSteps]
 
 

@@ -3,7 +3,7 @@
  * in a thread of its own, so that many are out when rgovd dies.
  *
  *   call ID USER MODEL again|once BYTES   body {"max_tokens":5,"n":ID,"pad":…}
- *   permit ID USER TOKENS                 held until settled
+ *   permit ID USER TOKENS MODEL           held until settled
  *   cancel ID
  *   settle ID INPUT OUTPUT
  *   check                                 what shm_check says of the session
@@ -200,10 +200,10 @@ static bool take_call(const char *line)
 
 static bool take_permit(const char *line)
 {
-	struct ask ask = {.is_permit = true, .model = "vendor.model-v1"};
+	struct ask ask = {.is_permit = true};
 
-	if (sscanf(line, "permit %ld %63s %" SCNu64, &ask.id, ask.user,
-		    &ask.tokens) != 3)
+	if (sscanf(line, "permit %ld %63s %" SCNu64 " %63s", &ask.id, ask.user,
+		    &ask.tokens, ask.model) != 4)
 		return false;
 	begin(new_ask(&ask));
 	return true;

@@ -13,9 +13,13 @@ import queue
 from campaign import *
 
 FAST, SLOW = "vendor.model-v1", "vendor.slow-v1"
+ILL = "vendor.ill-v1"    # never answers but with 503
+HELD = "vendor.held-v1"  # of permits alone: its day is their account
 SLOW_S = 0.15
 HANG_S = 12.0  # the requests' own deadline is at 20 s
 PER_USER = 2
+# Tokens of a permit: its input, that and the output it may have, what it used.
+INPUT, RESERVED, USED = 100, 100 + 4096, 20
 
 Answer = collections.namedtuple("Answer", "rc result status digest")
 
@@ -210,12 +214,17 @@ def maps_of(pid):
 class Rig:
     """One governor, two clients, one simulator, any number of deaths."""
 
-    def __init__(self, loop, rpm=60, minute=1.0, guard=0.3):
+    def __init__(self, loop, rpm=60, minute=1.0, guard=0.3, settings="",
+                 holds=True):
         self.rpm = rpm
         self.sim = Sim(rpm=rpm, minute=minute, latency="fixed:0.004", extra=(
-            "--fault-model", f"vendor.slow*=slow-headers:{SLOW_S}"))
+            "--fault-model", f"vendor.slow*=slow-headers:{SLOW_S}",
+            "--fault-model", f"{ILL}=503"))
         self.config = limits(rpm, 50, PER_USER, minute=minute, guard=guard) \
-            + 'log_level = "warn"\nmodel "*" { tokens_per_minute = 1000000 }\n'
+            + settings + 'log_level = "warn"\n' \
+            f'model "{HELD}" {{ tokens_per_day = 1000000000 }}\n' \
+            'model "*" { tokens_per_minute = 1000000 }\n'
+        self.holds = holds  # a permit counts through every death
         self.loop = loop
         self.numbers = itertools.count(1)
         self.violations = []
@@ -225,6 +234,8 @@ class Rig:
         self.others = {}  # number: (load, results that are right)
         self.arrivals = collections.Counter()  # by digest, in this round
         self.log_at = 0
+        # Tokens of HELD: what was spent on which day, and what a walk may spend.
+        self.spent, self.day, self.due = 0, time.time() // 86400, (0, 0)
         # What a window looks back, but for what may lie between a start and
         # its arrival.
         self.span_ns = int((minute + guard * 2 / 3) * 1e9)
@@ -260,15 +271,15 @@ class Rig:
         self.calls[number] = load, digest_of(body_of(number, pad)), once, may
         return number
 
-    def permit(self, load, user, tokens=100, may=()):
+    def permit(self, load, user, tokens=INPUT, may=(), model=FAST):
         number = next(self.numbers)
-        load.say(f"permit {number} {user} {tokens}")
+        load.say(f"permit {number} {user} {tokens} {model}")
         self.others[number] = load, {"ok", *may}
         return number
 
     def settle(self, load, permit):
         load.answers.pop(permit, None)
-        load.say(f"settle {permit} 10 10")
+        load.say(f"settle {permit} {USED // 2} {USED // 2}")
         self.others[permit] = load, {"settled"}
 
     def answered(self, number):
@@ -290,7 +301,8 @@ class Rig:
                 self.log_at += len(line.encode())
                 event = json.loads(line)
                 if event["event"] == "arrival":
-                    self.arrivals[event["body_sha256"]] += 1
+                    ill = event["model"] == ILL  # a refusal: no second call
+                    self.arrivals[event["body_sha256"]] += not ill
                     self.stamps.append(event["t_mono_ns"])
 
     # -- the judge
@@ -374,8 +386,21 @@ class Rig:
         if stats["host"]["starts"] < arrived:
             self.violation(f"{stats['host']['starts']} starts are known, "
                            f"{arrived} arrived")
-        if stats["active_requests"] < 1:
+        if self.holds and stats["active_requests"] < 1:
             self.violation("the permit that is held does not count")
+
+    def judge_account(self, stats):
+        """What permits of HELD cost: once what they used, at most what was
+        reserved; a death forgets none of it, and gives nothing back twice."""
+        used = sum(l["tokens_used_today"] for l in stats["lanes"]
+                   if l["name"] == HELD)
+        day = time.time() // 86400
+        least, most = self.due
+        spent = used - self.spent
+        if day == self.day and not least <= spent <= most:
+            self.violation(f"permits cost {spent} tokens, "
+                           f"not {least} to {most}")
+        self.spent, self.day, self.due = used, day, (0, 0)
 
     def judge_windows(self):
         report = self.sim.report()
@@ -410,6 +435,7 @@ class Rig:
         self.judge_memory()
         self.judge_leaks()
         self.judge_windows()
+        self.judge_account(stats)
 
     def settled_stats(self):
         """The figures, once every lane shows that all is back."""
