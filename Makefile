@@ -287,7 +287,7 @@ install: all ## into DESTDIR and PREFIX (/usr/local)
 	for page in docs/man/*.[1358]; do \
 		install -m 644 $$page $(MAN)/man$${page##*.}/ || exit 1; done
 	install -m 644 README.md CHANGES.md LICENSE packaging/rgovd.conf \
-		docs/reliability.md $(DOC)
+		docs/reliability.md docs/policy.md $(DOC)
 	sed 's|=/usr/\(s*bin\)/|=$(PREFIX)/\1/|' packaging/rgovd.service \
 		> $(DOC)/rgovd.service
 	chmod 644 $(LIB)/pkgconfig/rgov.pc $(DOC)/rgovd.service
