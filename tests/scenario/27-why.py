@@ -7,12 +7,16 @@ from harness import *
 
 USAGE, DATA, UNAVAILABLE, FORBIDDEN = 64, 65, 69, 77
 
-# One request; meanwhile the process looks at it.  Prints how it ended.
+# One request, once it may; meanwhile the process looks at it.  Prints how it
+# ended.
 ASK = """
-import json, rgov, sys, threading
+import json, os, pathlib, rgov, sys, threading, time
 
 model, user, priority, timeout = json.loads(sys.argv[1])
 gov = rgov.connect(app="why")
+pathlib.Path(sys.argv[2]).touch()
+while os.path.exists(sys.argv[2]):
+    time.sleep(0.005)
 body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 400,
         "messages": [{"role": "user", "content": "hi"}]}
 ends, seen = [], set()
@@ -37,13 +41,19 @@ print(json.dumps({"kind": type(ends[0]).__name__, "seen": sorted(seen),
 
 
 class Asker:
-    """A request of a process of its own, on its way."""
+    """A request of a process of its own, which is up and only has to ask: what
+    it meets does not depend on how fast a process begins."""
 
     def __init__(self, rgovd, user, priority="normal", timeout=20.0):
-        self.user = user
         argument = json.dumps([MODEL, user, priority, timeout])
+        self.gate = rgovd.scratch.path / unique_name()
         self.background = Background(
-            [lambda: rgovd.python(ASK, argument)])
+            [lambda: rgovd.python(ASK, argument, self.gate)])
+
+    def ask(self):
+        wait_until(self.gate.exists, what="a client that is connected")
+        self.gate.unlink()
+        return self
 
     def end(self):
         done = self.background.join(PATIENCE_S)[0]
@@ -51,6 +61,16 @@ class Asker:
             raise done
         equal(done.returncode, 0, f"the client's status:\n{done.stderr}")
         return json.loads(done.stdout)
+
+
+@contextlib.contextmanager
+def silent(sim):
+    "A provider that takes requests, and answers when the block is done."
+    sim.process.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        sim.process.signal(signal.SIGCONT)
 
 
 def config(text="", rpm=60, concurrency=8, per_user=8, minute=1.5):
@@ -165,13 +185,18 @@ def the_end_says(rgovd, asker, number, reason):
 )
 def what_runs_holds_the_next(reason, text, first, second):
     "A limit that is full until a call ends, or settles what it had reserved."
-    with Sim(latency="fixed:1.2") as sim, Rgovd(text, sim=sim) as rgovd:
+    with Sim(latency="fixed:0.01") as sim, Rgovd(text, sim=sim) as rgovd:
         filler = Asker(rgovd, first, "batch")
-        counted(rgovd, "started_requests", 1)
         asker = Asker(rgovd, second, "batch")
-        number = every_tongue_says(rgovd, second, reason)
+        with silent(sim):
+            filler.ask()
+            counted(rgovd, "started_requests", 1)
+            asker.ask()
+            number = every_tongue_says(rgovd, second, reason)
+            time.sleep(0.2)  # the process has looked, too
         the_end_says(rgovd, asker, number, reason)
-        equal(filler.end()["waited_for"], {}, "the first waited for nothing")
+        check(set(filler.end()["waited_for"]) <= {"turn"},
+              "the first waited for nothing, but rgovd to come to it")
 
 
 @checks.cases(
@@ -184,12 +209,14 @@ def what_runs_holds_the_next(reason, text, first, second):
 def a_window_holds_the_next(reason, text, first, second):
     "A start that still counts, although its call has ended."
     with Sim(latency="fixed:0.01") as sim, Rgovd(text, sim=sim) as rgovd:
-        filler = Asker(rgovd, first)
+        filler, asker = Asker(rgovd, first), Asker(rgovd, second)
+        filler.ask()
         counted(rgovd, "started_requests", 1)
-        asker = Asker(rgovd, second)
+        asker.ask()
         number = every_tongue_says(rgovd, second, reason)
         the_end_says(rgovd, asker, number, reason)
-        equal(filler.end()["waited_for"], {}, "the first waited for nothing")
+        check(set(filler.end()["waited_for"]) <= {"turn"},
+              "the first waited for nothing, but rgovd to come to it")
 
 
 @checks.test
@@ -198,9 +225,10 @@ def a_throttle_holds_everybody():
     with Sim(latency="fixed:0.01",
              extra=("--fault", "429@1", "--retry-after-ms", 1500)) as sim, \
             Rgovd(config(), sim=sim) as rgovd:
-        throttled = Asker(rgovd, "alice")
+        throttled, asker = Asker(rgovd, "alice"), Asker(rgovd, "bob")
+        throttled.ask()
         counted(rgovd, "throttled_requests", 1)
-        asker = Asker(rgovd, "bob")
+        asker.ask()
         first = every_tongue_says(rgovd, "alice", "backoff")
         number = every_tongue_says(rgovd, "bob", "gate")
         the_end_says(rgovd, asker, number, "gate")
@@ -216,9 +244,10 @@ def a_probe_holds_everybody():
     with Sim(latency="fixed:1.2",
              extra=("--fault", "429@1", "--retry-after-ms", 100)) as sim, \
             Rgovd(config('probe_ok_after = "1s"'), sim=sim) as rgovd:
-        probe = Asker(rgovd, "alice")
+        probe, asker = Asker(rgovd, "alice"), Asker(rgovd, "bob")
+        probe.ask()
         counted(rgovd, "retries", 1)
-        asker = Asker(rgovd, "bob")
+        asker.ask()
         number = every_tongue_says(rgovd, "bob", "probe")
         the_end_says(rgovd, asker, number, "probe")
         probe.end()
@@ -228,7 +257,7 @@ def a_probe_holds_everybody():
 def a_new_lane_is_shown_as_it_is():
     "From its first request on, before its figures are published: open."
     with Sim() as sim, Rgovd(config('model "*" {\n}'), sim=sim) as rgovd:
-        Asker(rgovd, "alice").end()
+        Asker(rgovd, "alice").ask().end()
         equal([lane["gate_open"] for lane in rgovd.stats()["lanes"]
                if lane["name"] == MODEL], [True], "its gate is open")
 
@@ -237,7 +266,7 @@ def a_new_lane_is_shown_as_it_is():
 def a_permit_that_waits_is_shown():
     "The queue has it, too; granted, its waits are the permit's."
     source = """
-import rgov, threading, time
+import os, rgov, sys, threading, time
 gov = rgov.connect()
 with gov.permit("m", user="alice"):
     def wait():
@@ -245,13 +274,17 @@ with gov.permit("m", user="alice"):
             print(sorted(permit.waited_for), permit.queue_position)
     thread = threading.Thread(target=wait)
     thread.start()
-    time.sleep(1.2)
+    while os.path.exists(sys.argv[1]):
+        time.sleep(0.01)
 thread.join()
 """
     with Rgovd(config(concurrency=1), endpoint="http://127.0.0.1:9") as rgovd:
-        client = Background([lambda: rgovd.python(source)])
+        hold = rgovd.scratch.path / "hold"
+        hold.touch()
+        client = Background([lambda: rgovd.python(source, hold)])
         row = waiting(rgovd, "bob", "host_concurrency")
         equal((row["kind"], row["position"]), ("permit", 1), f"{row}")
+        hold.unlink()
         done = client.join(PATIENCE_S)[0]
         equal(done.stdout, "['host_concurrency'] 1\n", f"{done.stderr}")
 
@@ -259,11 +292,14 @@ thread.join()
 @checks.test
 def a_deadline_in_the_queue_says_what_it_waited_for():
     "Timeout.waited_for: the limit that it did not get through in time."
-    with Sim(latency="fixed:1.2") as sim, \
+    with Sim(latency="fixed:0.01") as sim, \
             Rgovd(config(concurrency=1), sim=sim) as rgovd:
         filler = Asker(rgovd, "alice")
-        counted(rgovd, "started_requests", 1)
-        end = Asker(rgovd, "bob", timeout=0.6).end()
+        asker = Asker(rgovd, "bob", timeout=0.6)
+        with silent(sim):
+            filler.ask()
+            counted(rgovd, "started_requests", 1)
+            end = asker.ask().end()
         equal(end["kind"], "Timeout", f"the end: {end}")
         check(0.5 < end["waited_for"]["host_concurrency"] < 1,
               f"what it waited for: {end}")
@@ -273,13 +309,16 @@ def a_deadline_in_the_queue_says_what_it_waited_for():
 @checks.test
 def a_refusal_names_the_limit():
     "QueueFull: which setting, whose, and the place it would have had."
-    with Sim(latency="fixed:1.2") as sim, \
+    with Sim(latency="fixed:0.01") as sim, \
             Rgovd(config("max_queued = 1", concurrency=1), sim=sim) as rgovd:
-        filler = Asker(rgovd, "alice")
-        counted(rgovd, "started_requests", 1)
-        queued = Asker(rgovd, "bob")
-        waiting(rgovd, "bob", "host_concurrency")
-        end = Asker(rgovd, "carol").end()
+        filler, queued, refused = (
+            Asker(rgovd, name) for name in ("alice", "bob", "carol"))
+        with silent(sim):
+            filler.ask()
+            counted(rgovd, "started_requests", 1)
+            queued.ask()
+            waiting(rgovd, "bob", "host_concurrency")
+            end = refused.ask().end()
         equal({k: end[k] for k in ("kind", "reason", "limit", "scope",
                                    "queue_position")},
               {"kind": "QueueFull", "reason": "queue_full",
@@ -293,28 +332,30 @@ def a_refusal_names_the_limit():
 @checks.test
 def rgov_why_says_what_is_wrong():
     "64 for what is no number, 65 for one that names nothing, 69 without rgovd."
-    with Sim(latency="fixed:1.2") as sim, Rgovd(config(), sim=sim) as rgovd:
+    with Sim(latency="fixed:0.01") as sim, Rgovd(config(), sim=sim) as rgovd:
         asker = Asker(rgovd, "alice")
-        counted(rgovd, "started_requests", 1)
-        for arguments, status, words in (
-                ((), USAGE, "expected one of"),
-                (("1", "--user", "alice"), USAGE, "expected one of"),
-                (("--user", "a", "--pid", "5"), USAGE, "expected one of"),
-                (("abc",), USAGE, "'abc'"), (("-5",), USAGE, "-- '5'"),
-                (("0",), USAGE, "'0'"), (("1x",), USAGE, "'1x'"),
-                (("99999999999999999999",), USAGE, "99999999999999999999"),
-                (("--pid", "me"), USAGE, "'me'"), (("1", "2"), USAGE, "'2'"),
-                (("4711",), DATA, "no request 4711"),
-                (("18446744073709551615",), DATA, "no request 1844")):
-            done = rgovd.rgov("why", *arguments)
-            equal((done.returncode, done.stdout), (status, ""),
-                  f"{arguments}: {done.stderr}")
-            check(words in done.stderr, done.stderr)
-        live = rgovd.stats()["live"][0]
-        done = rgovd.rgov("why", "--pid", live["pid"])
-        check(": running for " in done.stdout, f"{done}")
-        equal(json.loads(rgovd.rgov("why", "-j", "-u", "nobody").stdout), [],
-              "of a user who has nothing")
+        with silent(sim):
+            asker.ask()
+            counted(rgovd, "started_requests", 1)
+            for arguments, status, words in (
+                    ((), USAGE, "expected one of"),
+                    (("1", "--user", "alice"), USAGE, "expected one of"),
+                    (("--user", "a", "--pid", "5"), USAGE, "expected one of"),
+                    (("abc",), USAGE, "'abc'"), (("-5",), USAGE, "-- '5'"),
+                    (("0",), USAGE, "'0'"), (("1x",), USAGE, "'1x'"),
+                    (("99999999999999999999",), USAGE, "99999999999999999999"),
+                    (("--pid", "me"), USAGE, "'me'"), (("1", "2"), USAGE, "'2'"),
+                    (("4711",), DATA, "no request 4711"),
+                    (("18446744073709551615",), DATA, "no request 1844")):
+                done = rgovd.rgov("why", *arguments)
+                equal((done.returncode, done.stdout), (status, ""),
+                      f"{arguments}: {done.stderr}")
+                check(words in done.stderr, done.stderr)
+            live = rgovd.stats()["live"][0]
+            done = rgovd.rgov("why", "--pid", live["pid"])
+            check(": running for " in done.stdout, f"{done}")
+            equal(json.loads(rgovd.rgov("why", "-j", "-u", "nobody").stdout), [],
+                  "of a user who has nothing")
         asker.end()
         # What waited for nothing is not kept: there is nothing to tell.
         equal(rgovd.rgov("why", str(live["request"])).returncode, DATA,
@@ -335,7 +376,7 @@ def a_request_of_another_uid_is_not_told():
             Rgovd(config(others), sim=sim) as rgovd:
         for path in (rgovd.scratch.path, rgovd.runtime_dir):
             path.chmod(0o711)
-        asker = Asker(rgovd, "alice")
+        asker = Asker(rgovd, "alice").ask()
         counted(rgovd, "started_requests", 1)
         number = str(rgovd.stats()["live"][0]["request"])
 

@@ -89,11 +89,11 @@ def a_random_throttle_fails_nobody():
 
 @checks.test
 def a_halved_quota_fails_nobody():
-    """Forty starts in four seconds become twenty: nobody fails, and few are
+    """Forty starts in two seconds become twenty: nobody fails, and few are
     throttled."""
     model = f'model "{MODEL}" {{ requests_per_minute = 40 }}\n'
-    with Sim(rpm=40, minute=4, latency="fixed:0.05") as sim, \
-            Rgovd(limits(rpm=10000, concurrency=4, per_user=4, minute=4.0)
+    with Sim(rpm=40, minute=2, latency="fixed:0.05") as sim, \
+            Rgovd(limits(rpm=10000, concurrency=4, per_user=4, minute=2.0)
                   + QUICK + model, sim=sim) as rgovd:
         def halve():
             wait_until(lambda: sim.report()["ok"] >= 60, what="answers")
