@@ -67,18 +67,19 @@ static uint64_t pause_after(const struct rate *rate, uint64_t used,
 	return (uint64_t)((wide)rate->minute_ns * amount / (PACE * (wide)most));
 }
 
-void adapt_admitted(struct policy_lane *lane, uint64_t tokens, uint64_t now_ns)
+void adapt_admitted(struct policy_lane *lane, uint64_t tokens, uint64_t most_ns,
+	uint64_t now_ns)
 {
 	struct adapt *adapt = &lane->adapt;
-	uint64_t starts_ns = 0, tokens_ns;
+	uint64_t starts_ns = 0, tokens_ns, pause_ns;
 
 	if (adapt->starts.limit != 0)
 		starts_ns = pause_after(&adapt->starts,
 			window_count(&lane->window, now_ns), 1, now_ns);
 	tokens_ns = pause_after(&adapt->tokens,
 		meter_used(&adapt->meter, now_ns), tokens, now_ns);
-	adapt->paced_ns =
-		now_ns + (starts_ns > tokens_ns ? starts_ns : tokens_ns);
+	pause_ns = starts_ns > tokens_ns ? starts_ns : tokens_ns;
+	adapt->paced_ns = now_ns + earlier(pause_ns, most_ns);
 }
 
 static uint64_t starts_used(const struct policy_lane *lane, uint64_t now_ns)

@@ -37,8 +37,10 @@ uint64_t adapt_wait_starts(
 uint64_t adapt_wait_tokens(
 	struct adapt *adapt, uint64_t amount, uint64_t now_ns);
 
-/* One more is admitted, and is in the window and in the meter. */
-void adapt_admitted(struct policy_lane *lane, uint64_t tokens, uint64_t now_ns);
+/* One more is admitted, and is in the window and in the meter: nobody follows
+ * for a while, at most that long. */
+void adapt_admitted(struct policy_lane *lane, uint64_t tokens, uint64_t most_ns,
+	uint64_t now_ns);
 /* The request's start is about to be stamped. */
 void adapt_started(struct policy_lane *lane, struct policy_request *request,
 	uint64_t now_ns);

@@ -55,23 +55,28 @@ static enum policy_reason gate_reason(const struct gate *gate)
 	return gate->is_day ? POLICY_WAIT_DAY_CLOSED : POLICY_WAIT_GATE;
 }
 
-/* The configured limit and the adapted one. */
-static uint64_t starts_wait(struct policy_lane *lane, uint64_t now_ns)
+/* The configured limit of starts, then the adapted one. */
+static enum policy_reason starts_hold(
+	struct policy_lane *lane, uint64_t now_ns, uint64_t *ret_wait_ns)
 {
-	uint64_t wait_ns = window_wait(&lane->window, now_ns);
-
-	return wait_ns != 0
-		       ? wait_ns
-		       : adapt_wait_starts(&lane->adapt, &lane->window, now_ns);
+	*ret_wait_ns = window_wait(&lane->window, now_ns);
+	if (*ret_wait_ns != 0)
+		return POLICY_WAIT_LANE_REQUESTS;
+	*ret_wait_ns = adapt_wait_starts(&lane->adapt, &lane->window, now_ns);
+	return *ret_wait_ns != 0 ? POLICY_WAIT_LANE_RATE : POLICY_WAIT_TURN;
 }
 
-static uint64_t spend_wait(
-	struct policy_lane *lane, uint64_t amount, uint64_t now_ns)
+/* The same of tokens. */
+static enum policy_reason tokens_hold(struct policy_lane *lane, uint64_t amount,
+	uint64_t now_ns, uint64_t *ret_wait_ns)
 {
-	uint64_t wait_ns = tokens_wait(&lane->tokens, amount, now_ns);
-
-	return wait_ns != 0 ? wait_ns
-			    : adapt_wait_tokens(&lane->adapt, amount, now_ns);
+	*ret_wait_ns = tokens_wait(&lane->tokens, amount, now_ns);
+	if (*ret_wait_ns != 0)
+		return tokens_wait_for_day(&lane->tokens, *ret_wait_ns)
+			       ? POLICY_WAIT_LANE_DAY
+			       : POLICY_WAIT_LANE_TOKENS;
+	*ret_wait_ns = adapt_wait_tokens(&lane->adapt, amount, now_ns);
+	return *ret_wait_ns != 0 ? POLICY_WAIT_LANE_RATE : POLICY_WAIT_TURN;
 }
 
 /* What holds this request, the lane's first, and when that may end: 0 where
@@ -81,6 +86,7 @@ static enum policy_reason lane_hold(struct policy *policy,
 	uint64_t now_ns, uint64_t *ret_wait_ns)
 {
 	const struct policy_config *config = &policy->settings->config;
+	enum policy_reason reason;
 
 	lane_look(lane, now_ns);
 	*ret_wait_ns =
@@ -90,19 +96,14 @@ static enum policy_reason lane_hold(struct policy *policy,
 	*ret_wait_ns = UINT64_MAX;
 	if (is_at(lane->running, lane->max_concurrent))
 		return POLICY_WAIT_LANE_CONCURRENCY;
-	*ret_wait_ns = starts_wait(lane, now_ns);
-	if (*ret_wait_ns != 0)
-		return POLICY_WAIT_LANE_REQUESTS;
+	reason = starts_hold(lane, now_ns, ret_wait_ns);
+	if (reason != POLICY_WAIT_TURN)
+		return reason;
 	*ret_wait_ns = UINT64_MAX;
 	if (is_batch_at_share(policy, lane, request))
 		return POLICY_WAIT_BATCH_SHARE;
-	*ret_wait_ns =
-		spend_wait(lane, lane_reservation(lane, request), now_ns);
-	if (*ret_wait_ns == 0)
-		return POLICY_WAIT_TURN;
-	return tokens_wait_for_day(&lane->tokens, *ret_wait_ns)
-		       ? POLICY_WAIT_LANE_DAY
-		       : POLICY_WAIT_LANE_TOKENS;
+	return tokens_hold(
+		lane, lane_reservation(lane, request), now_ns, ret_wait_ns);
 }
 
 /*
@@ -120,6 +121,7 @@ static uint64_t lane_wait(struct policy *policy, struct policy_lane *lane,
 	why_lane(lane, reason, wait_ns, now_ns);
 	if (reason != POLICY_WAIT_BATCH_SHARE &&
 		reason != POLICY_WAIT_LANE_TOKENS &&
+		reason != POLICY_WAIT_LANE_RATE &&
 		reason != POLICY_WAIT_LANE_DAY)
 		return wait_ns;
 	return earlier(wait_ns, age_next_ns(&policy->age,

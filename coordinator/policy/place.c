@@ -158,7 +158,8 @@ void place_run(
 	tokens_reserve(&lane->tokens, tokens, now_ns);
 	tokens_reserve(&policy->tokens, tokens, now_ns);
 	meter_add(&lane->adapt.meter, tokens, now_ns);
-	adapt_admitted(lane, tokens, now_ns);
+	adapt_admitted(lane, tokens, policy->settings->config.probe_ok_after_ns,
+		now_ns);
 	request->p.flags = 0;
 	if (budget != NULL) {
 		window_hold(&budget->window);

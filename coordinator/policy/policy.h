@@ -159,7 +159,9 @@ void policy_free(struct policy *policy);
 	REASON(USER_CONCURRENCY, "the user's max_requests")                    \
 	REASON(USER_REQUESTS, "the user's requests_per_minute")                \
 	REASON(USER_TOKENS, "the user's tokens_per_minute")                    \
-	REASON(USER_DAY, "the user's tokens_per_day")
+	REASON(USER_DAY, "the user's tokens_per_day")                          \
+	REASON(LANE_RATE, "the model's rate, lowered or spread after "         \
+			  "throttles (adaptive)")
 
 enum policy_reason {
 #define REASON(name, words) POLICY_WAIT_##name,

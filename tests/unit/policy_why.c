@@ -85,6 +85,22 @@ static void names_the_lanes_limits(void)
 	check_second(&config, POLICY_WAIT_LANE_TOKENS, 30 * RIG_S);
 }
 
+/* A burst is spread, no longer than it takes to hear a refusal. */
+static void names_the_adapted_rate(void)
+{
+	struct policy_config config = rig_config();
+	struct policy_model model = {.pattern = "*", .requests_per_minute = 2};
+
+	config.adaptive = true;
+	config.models = &model;
+	config.n_models = 1;
+	check_second(&config, POLICY_WAIT_LANE_RATE, 12 * RIG_S);
+	model = (struct policy_model){.pattern = "*", .tokens_per_minute = 20};
+	check_second(&config, POLICY_WAIT_LANE_RATE, 12 * RIG_S);
+	config.probe_ok_after_ns = 20 * RIG_S;
+	check_second(&config, POLICY_WAIT_LANE_RATE, 13750 * RIG_MS);
+}
+
 static void names_the_users_limit(void)
 {
 	struct policy_config config = rig_config();
@@ -185,6 +201,7 @@ static void configure(struct run *run, struct policy_config *config,
 	};
 	config->users = rule;
 	config->n_users = 1;
+	config->adaptive = rig_random(random, 2);
 }
 
 /* What each has waited for since the last time, as it was said then. */
@@ -313,5 +330,6 @@ static void the_times_are_those_of_the_reasons_given(void)
 }
 
 SUITE("policy: why", T(names_the_hosts_limits), T(names_the_lanes_limits),
-	T(names_the_users_limit), T(names_the_gate_the_probe_and_the_backoff),
-	T(every_reason_has_words), T(the_times_are_those_of_the_reasons_given))
+	T(names_the_adapted_rate), T(names_the_users_limit),
+	T(names_the_gate_the_probe_and_the_backoff), T(every_reason_has_words),
+	T(the_times_are_those_of_the_reasons_given))

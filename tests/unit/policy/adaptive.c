@@ -132,10 +132,11 @@ void ref_adaptive_admitted(struct ref *ref, int id)
 	uint64_t starts = ref_count_starts(ref, r->lane, REF_NOBODY);
 	uint64_t tokens = used_tokens(ref, r->lane, REF_NOBODY);
 
-	lane->paced_ns =
-		ref->now_ns +
-		most(pause_ns(ref, &lane->starts, starts, 1),
-			pause_ns(ref, &lane->tokens, tokens, r->reserved));
+	lane->paced_ns = ref->now_ns +
+			 least(ref->config.probe_ok_after_ns,
+				 most(pause_ns(ref, &lane->starts, starts, 1),
+					 pause_ns(ref, &lane->tokens, tokens,
+						 r->reserved)));
 }
 
 /* Its start is about to count. */

@@ -2,6 +2,7 @@
 #include "tests/unit/policy/reference.h"
 
 #include <assert.h>
+#include <string.h>
 
 #define DAY_NS (86400 * UINT64_C(1000000000))
 #define MOST_TOKENS (UINT64_C(1) << 40)
