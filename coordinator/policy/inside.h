@@ -37,6 +37,7 @@ struct policy {
 	uint64_t full_from_ns, full_until_ns; /* policy_restore_full */
 	uint32_t batch_limit;
 	struct mean hold_ns; /* how long a request runs */
+	uint64_t first_ns;   /* the first admission; 0: none yet */
 	struct mean cost;    /* what one used in the end */
 	uint32_t running, running_peak, batch_running;
 	uint32_t queued, queued_peak; /* backing off too */

@@ -124,6 +124,8 @@ static void run(struct policy *policy, struct policy_request *request,
 	request->state = POLICY_RUNNING;
 	request->attempts++;
 	request->admitted_ns = now_ns;
+	if (policy->first_ns == 0)
+		policy->first_ns = now_ns;
 	count_running(policy, request);
 	user_touch(policy, request->user_entry, now_ns);
 }

@@ -48,15 +48,27 @@ static double most(double a, double b)
 	return a > b ? a : b;
 }
 
+/* How long one runs; before any has ended, as long again as the first has run
+ * by now: that is the least that can be said. */
+static double hold_ns(const struct policy *policy, const struct mean *of_lane,
+	uint64_t now_ns)
+{
+	if (of_lane->n != 0)
+		return of_lane->value;
+	if (policy->hold_ns.n != 0)
+		return policy->hold_ns.value;
+	return policy->first_ns != 0 ? (double)(now_ns - policy->first_ns) : 0;
+}
+
 /* n starts into the future, with `running` of `limit` places taken. */
 static double places_ns(
-	double n, uint32_t running, uint32_t limit, const struct mean *hold_ns)
+	double n, uint32_t running, uint32_t limit, double one_ns)
 {
 	double free = (double)limit - running;
 
 	if (limit == 0 || n <= free)
 		return 0;
-	return (n - free) * hold_ns->value / limit;
+	return (n - free) * one_ns / limit;
 }
 
 static double window_ns(const struct window *window, double n, uint64_t now_ns)
@@ -87,12 +99,13 @@ static double starts_ns(const struct policy *policy,
 	uint64_t own = lane_reservation(lane, request);
 
 	ns = places_ns(before + 1, lane->running, lane->max_concurrent,
-		&lane->hold_ns);
+		hold_ns(policy, &lane->hold_ns, now_ns));
 	ns = most(ns, window_ns(&lane->window, before + 1, now_ns));
 	ns = most(
 		ns, tokens_ns(&lane->tokens, before, &lane->cost, own, now_ns));
-	ns = most(ns, places_ns(all + 1, policy->running,
-			      config->max_concurrent, &policy->hold_ns));
+	ns = most(
+		ns, places_ns(all + 1, policy->running, config->max_concurrent,
+			    hold_ns(policy, &policy->hold_ns, now_ns)));
 	ns = most(ns, window_ns(&policy->window, all + 1, now_ns));
 	return most(ns,
 		tokens_ns(&policy->tokens, all, &policy->cost, own, now_ns));
@@ -105,7 +118,8 @@ static double own_ns(
 	const struct policy_user *user = request->user_entry;
 	const struct budget *budget = user->budget;
 	double ns = places_ns(before + 1, user->running, user->max_running,
-		&request->lane->hold_ns);
+		hold_ns(request->lane->policy, &request->lane->hold_ns,
+			now_ns));
 
 	if (budget == NULL)
 		return ns;
@@ -196,7 +210,8 @@ uint64_t predict_host_ns(const struct policy *policy)
 {
 	uint32_t limit = policy->settings->config.max_concurrent;
 	double ns = most(window_ns(&policy->window, 1, policy->now_ns),
-		places_ns(1, policy->running, limit, &policy->hold_ns));
+		places_ns(1, policy->running, limit,
+			hold_ns(policy, &policy->hold_ns, policy->now_ns)));
 
 	return (uint64_t)most(ns, LEAST_NS);
 }

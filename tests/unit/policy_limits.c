@@ -728,6 +728,31 @@ static void waits_are_predicted(void)
 	policy_free(policy);
 }
 
+/* Before anything has ended nobody is told "at once": as long again as it has
+ * taken by now, for each place before. */
+static void first_waits_are_predicted(void)
+{
+	struct policy_config config = rig_config();
+	struct policy_request requests[2], blocker = rig_request("x");
+	struct policy *policy;
+
+	config.max_concurrent = 1;
+	policy = rig_create(&config);
+	rig_run(policy, &blocker, RIG_S);
+	for (int i = 0; i < 2; i++) {
+		requests[i] = rig_request("u");
+		CU_ASSERT_EQUAL(rig_enqueue(policy, &requests[i], RIG_S),
+			POLICY_ACCEPTED);
+	}
+	CU_ASSERT(policy_predict_ns(policy, &requests[0], 21 * RIG_S) >=
+		  20 * RIG_S);
+	CU_ASSERT(policy_predict_ns(policy, &requests[1], 21 * RIG_S) >=
+		  40 * RIG_S);
+	rig_done(policy, &blocker, 21 * RIG_S);
+	drop_all(policy, requests, 2, 21 * RIG_S);
+	policy_free(policy);
+}
+
 static bool count_user(const struct policy_user_view *view, void *arg)
 {
 	(void)view;
@@ -794,4 +819,4 @@ SUITE("policy_limits", T(concurrency_holds_at_each_level),
 	T(restored_requests_run_above_the_limits),
 	T(restored_permits_hold_what_they_reserved),
 	T(the_late_are_refused_at_once), T(waits_are_predicted),
-	T(user_objects_are_bounded))
+	T(first_waits_are_predicted), T(user_objects_are_bounded))
