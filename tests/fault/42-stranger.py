@@ -97,7 +97,7 @@ def random_messages():
                 if dice.random() < 0.3:
                     stranger.register(dice.choice((0, 1, 5, 2**31)))
                 for _ in range(dice.randint(1, 4)):
-                    data = dice.randbytes(dice.choice((1, 2, 24, 88, 104, 2000)))
+                    data = dice.randbytes(dice.choice((1, 2, 24, 32, 88, 104, 2000)))
                     if dice.random() < 0.7:
                         data = stranger.head(dice.randint(0, 9)) + data
                     with contextlib.suppress(OSError):
@@ -545,6 +545,64 @@ def requests_at_their_extremes():
                 stranger.command(0, generation, SETTLE)
                 stranger.wait_word(0, generation, DONE)
         row(extremes=generation)
+
+
+RESERVED = 150
+OK, FAILED, UNUSED = 0, 2, 3
+MOST = 2**63 - 1
+
+
+def settlements():
+    """What may be said of a permit, and what it costs then: (generation from
+    its own, how, input, output, tokens)."""
+    yield 0, OK, 10, 10, 20
+    yield 0, UNUSED, MOST, MOST, 0
+    for used in (-MOST - 1, -2, -1, 2**53 + 1, 2**62, MOST):
+        for how in (OK, FAILED):
+            yield 0, how, used, used, RESERVED
+    for how in (4, 255, 2**32 - 1):
+        yield 0, how, 10, 10, RESERVED
+    for other in (1, 2, 2**24, 2**31):
+        yield other, OK, 10, 10, RESERVED
+
+
+@checks.cases(("in_time", 0), ("overdue", 1), ("overdue_at_a_successor", 2))
+def settlements_at_their_extremes(name, lateness):
+    """Each permit is charged once: what it used, where that can be believed,
+    else as it was reserved; however often it is given back."""
+    told = list(settlements())
+    with scene("permit_ttl = \"%ds\"\nmodel \"told\" { tokens_per_day = "
+               "1000000000 }\n" % (1 if lateness else 600)) as rgovd, \
+            Stranger(rgovd) as stranger:
+        day = time.time() // 86400
+        stranger.open(32)
+        for slot in range(len(told)):
+            equal(stranger.permit(slot, 1, model=b"told", tokens=(100, 50)),
+                  GRANTED, "a permit")
+        if lateness:
+            wait_until(lambda: counted(rgovd, "permits_expired", len(told)),
+                       what="the end of their time")
+        if lateness == 2:
+            rgovd.kill9()
+        for slot, (other, how, used_input, used_output, _) in enumerate(told):
+            stranger.settlement(slot, 1 + other, how, used_input, used_output)
+            for command in (SETTLE, SETTLE, CANCEL, SETTLE):
+                stranger.command(slot, 1, command)
+        if lateness == 2:
+            rgovd.start()
+            stranger.come_back()
+        for slot in range(len(told)):
+            stranger.wait_word(slot, 1, DONE)
+        wait_until(lambda: not rgovd.stats()["live"], what="no permit")
+        time.sleep(0.3)  # what is given back a second time would be seen
+        spent = sum(l["tokens_used_today"] for l in rgovd.stats()["lanes"]
+                    if l["name"] == "told")
+        counters = rgovd.stats()["counters"]
+        equal(counters["permits_settled_late"], len(told) if lateness else 0,
+              "permits_settled_late")
+        if day == time.time() // 86400:
+            equal(spent, sum(one[-1] for one in told), "tokens spent")
+        row(settlements=len(told), when=name, spent=spent)
 
 
 @checks.test

@@ -230,6 +230,62 @@ def a_log_without_room_stops_nothing(name, command):
         full.remove()
 
 
+@contextlib.contextmanager
+def small_disk(size):
+    """A file system that holds so much."""
+    if os.geteuid() != 0:
+        raise Skip("only root mounts a small disk")
+    with Scratch() as scratch:
+        done = run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none",
+                    scratch])
+        check(done.returncode == 0, done.stderr)
+        try:
+            yield scratch
+        finally:
+            run(["umount", "-l", scratch])
+
+
+def whole_lines(trace):
+    """How many there are, headers too; each is whole."""
+    text = trace.read_text()
+    check(text == "" or text.endswith("\n"), "the last line has its end")
+    return len([json.loads(line) for line in text.splitlines()])
+
+
+@checks.test
+def a_record_without_room_stops_nothing():
+    """The disk of `record` is full, also for a successor: what is answered is
+    on it or counted as lost; with room again it goes on."""
+    with small_disk("64k") as disk, Sim() as sim, \
+            Rgovd(QUOTA + f'record = "{disk}/trace"\n', sim=sim) as rgovd, \
+            Puppet(rgovd) as puppet:
+        def lost():
+            return rgovd.stats()["counters"]["record_lines_lost"]
+
+        def ask(n):
+            for _ in range(n):
+                check(puppet.call().is_good, "a call")
+
+        trace = disk / "trace"
+        (disk / "fill").write_bytes(bytes(52 << 10))
+        puppet.tell("open")
+        ask(80)
+        there = wait_until(lambda: whole_lines(trace) + lost() == 81
+                           and whole_lines(trace), what="all 80, or their loss")
+        check(1 < there < 80, f"{there} lines of 81 are there")
+        rgovd.restart()
+        ask(40)
+        wait_until(lambda: whole_lines(trace) + lost() == there + 41,
+                   what="all 40, or their loss")
+        (disk / "fill").unlink()
+        there = whole_lines(trace)
+        ask(5)
+        wait_until(lambda: whole_lines(trace) == there + 5, what="five more")
+        puppet.tell("close")
+        check_quiet(rgovd)
+        row(written=there + 5, lost=lost())
+
+
 # ---------------------------------------------------------------- queues
 
 CROWD = r"""

@@ -231,9 +231,7 @@ class Stranger:
 
     def __init__(self, rgovd, path=None):
         self.path = str(path or rgovd.socket)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.connect(self.path)
-        self.socket.settimeout(PATIENCE_S)
+        self.connect()
         self.fds, self.slots, self.id = [], 0, b""
         self.client = self.daemon = None
         self.tail = 0
@@ -243,6 +241,11 @@ class Stranger:
 
     def __exit__(self, *_):
         self.close()
+
+    def connect(self):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.connect(self.path)
+        self.socket.settimeout(PATIENCE_S)
 
     def close(self):
         self.socket.close()
@@ -315,7 +318,8 @@ class Stranger:
         """One question that needs no session; then the connection ends."""
         with self:
             answer = self.ask(self.admin(PING))
-            check(answer is not None and answer.type == ANSWER,
+            # None: rgovd is killed meanwhile.
+            check(answer is None or answer.type == ANSWER,
                   f"a ping was not answered: {answer}")
             return answer
 
@@ -344,6 +348,16 @@ class Stranger:
               f"a stranger was not welcome: {answer}")
         self.send(self.head(MAPPED))
         return self
+
+    def come_back(self):
+        """The session goes on with a successor."""
+        self.socket.close()
+        self.connect()
+        answer = self.ask(self.reattach(), self.fds[:4])
+        check(answer is not None and answer.type == REATTACHED,
+              f"a stranger was not let back: {answer}")
+        for fd in answer.fds:
+            os.close(fd)
 
     def word(self, slot):
         """(generation, state) that rgovd says."""
@@ -389,6 +403,12 @@ class Stranger:
         with contextlib.suppress(BlockingIOError, BrokenPipeError,
                                  ConnectionResetError):
             self.socket.send(b"\0", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def settlement(self, slot, generation, how, used_input, used_output):
+        """What is said of a permit, before it is settled."""
+        struct.pack_into("<IIqq", self.client,
+                         self.shape.slots + 192 * slot + 64,
+                         generation, how, used_input, used_output)
 
     def wait_word(self, slot, generation, *states):
         wait_until(lambda: self.word(slot) in
