@@ -28,7 +28,7 @@ enum bottleneck { CONCURRENCY, REQUESTS, TOKENS, MIXED, BOTTLENECKS };
 enum latency { STEADY, UNIFORM, EXPONENTIAL, HEAVY, LATENCIES };
 
 struct asker {
-	char name[8], app[8];
+	char name[12], app[12];
 	enum policy_class class;
 	double rate; /* a second; 0: keeps `outstanding` of them */
 	uint32_t outstanding;
