@@ -103,6 +103,21 @@ def tokens_are_used_as_they_come_back():
 
 
 @checks.test
+def who_was_not_served_is_not_compared():
+    """Ten at a time, one place, a deadline after two: the best schedule serves
+    all ten, so it says nothing of this one."""
+    done = plan("-n", 10, "-a", "burst:1", "-l", "fixed:10s",
+                "-s", "max_concurrent_requests=1",
+                "-s", "default_timeout=15s", "-j")
+    equal(done.returncode, 0, done.stderr)
+    one = json.loads(done.stdout)["runs"][1]
+    check(one["all"]["deadline"] > 0, "some ended by their deadline")
+    equal([one[name] for name in ("total_over_ideal", "total_over_bound",
+                                  "wait_over_fair", "wait_over_fifo")],
+          [None] * 4, "ratios")
+
+
+@checks.test
 def a_provider_that_changes_is_felt():
     """Its quota is half of ours from half-time on; a minute it is away: there
     are throttles, some retries, one probe at a time, and everything ends."""

@@ -20,6 +20,9 @@ struct report_ratios report_ratios(const struct report_run *run)
 	double wait_s = plan_average_s(&run->result.all);
 	double ideal_s = ideals[PLAN_FIFO].total_s;
 
+	/* The schedules serve everybody: that is more work. */
+	if (run->result.all.refused + run->result.all.deadline > 0)
+		return (struct report_ratios){-1, -1, -1, -1};
 	if (ideals[PLAN_FAIR].total_s < ideal_s)
 		ideal_s = ideals[PLAN_FAIR].total_s;
 	return (struct report_ratios){
@@ -134,6 +137,10 @@ static void print_schedules(const struct report_run *run, FILE *out)
 			plan_quantile_s(&run->ideals[s].all, 0.95));
 	(void)fprintf(out, "%-26s %12.2f\n", names[PLAN_BOUND],
 		run->ideals[PLAN_BOUND].total_s);
+	if (ratios.total_over_ideal < 0)
+		(void)fputs("not comparable: the schedules serve everybody, "
+			    "this policy did not",
+			out);
 	print_over("total over ideal ", ratios.total_over_ideal, out);
 	print_over(", over bound ", ratios.total_over_bound, out);
 	print_over("; wait over fair ", ratios.wait_over_fair, out);
