@@ -241,6 +241,15 @@ static void finish(struct world *world, const struct script_step *step)
 		(long long)usage.input_tokens, (long long)usage.output_tokens);
 }
 
+/* The owner's copy of a name of the policy's, which goes at a reload. */
+static const char *copy_of(const char *model)
+{
+	for (int i = 0; i < SCRIPT_MODELS; i++)
+		if (strcmp(model, script_models[i]) == 0)
+			return script_models[i];
+	return model;
+}
+
 /* To the first other model that takes it. */
 static void divert(struct world *world, int id, enum policy_failure failure)
 {
@@ -257,6 +266,7 @@ static void divert(struct world *world, int id, enum policy_failure failure)
 		SAME(world, "another model", model != NULL, next != REF_NOBODY);
 		if (model == NULL || next == REF_NOBODY)
 			return;
+		model = copy_of(model);
 		real = policy_divert(
 			world->real, request, model, failure, world->now_ns);
 		ref = ref_divert(&world->ref, id, next, failure, world->now_ns);
