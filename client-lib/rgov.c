@@ -423,36 +423,27 @@ static int read_reply_body(const struct session *session, uint32_t slot,
 	return 0;
 }
 
-/* The answer is there, so nobody writes its place any more.  What it asked for
- * is in this process's own file. */
-static void read_waits(
-	const struct session *session, uint32_t slot, struct rgov_reply *reply)
+/* The answer is there, so nobody writes its place any more. */
+static void read_waits(const struct daemon_slot *from, uint32_t generation,
+	struct rgov_reply *reply)
 {
-	const struct daemon_slot *from = &session->daemon_slots[slot];
-	const struct client_slot *asked = &session->client_slots[slot];
-	size_t n = asked->model_bytes;
-
 	for (uint32_t i = 0; i < SHM_REASONS; i++)
 		if (from->waited >> i & 1)
 			reply->waited_ns[i] = from->waited_ns[i];
-	if (from->place.generation == session->slots[slot].generation) {
+	if (from->place.generation == generation) {
 		reply->queue_position = from->place.first_position;
 		reply->predicted_wait_ns = from->place.first_predicted_ns;
 	}
-	if (n > sizeof(reply->model) - 1)
-		n = sizeof(reply->model) - 1;
 	if (from->has_model == 1)
 		memcpy(reply->model, from->model, sizeof(reply->model) - 1);
-	else
-		memcpy(reply->model, session->texts[slot].model, n);
 }
 
 /* The answer is there (A3), and rgovd does not touch it before the next submit.
  */
-static int read_reply(
-	const struct session *session, uint32_t slot, struct rgov_reply *reply)
+static int read_reply(const struct session *session,
+	const struct rgov_ticket *ticket, struct rgov_reply *reply)
 {
-	const struct daemon_slot *from = &session->daemon_slots[slot];
+	const struct daemon_slot *from = &session->daemon_slots[ticket->slot];
 
 	*reply = (struct rgov_reply){
 		.size = sizeof(*reply),
@@ -467,14 +458,14 @@ static int read_reply(
 		.execution_ns = from->execution_ns,
 		.retry_after_ms = from->retry_after_ns / MS_NS,
 	};
-	read_waits(session, slot, reply);
+	read_waits(from, ticket->generation, reply);
 	memcpy(reply->code, from->code, sizeof(reply->code) - 1);
 	memcpy(reply->message, from->message, sizeof(reply->message) - 1);
 	memcpy(reply->request_id, from->request_id,
 		sizeof(reply->request_id) - 1);
 	return from->body_bytes == 0 ? 0
-				     : read_reply_body(session, slot, reply,
-					       from->body_bytes);
+				     : read_reply_body(session, ticket->slot,
+					       reply, from->body_bytes);
 }
 
 /* Under the lock: is the ticket's request still out, and nobody else's? */
@@ -495,6 +486,18 @@ static void hide_cancelled_grant(
 		reply->result = RGOV_R_CANCELLED;
 }
 
+/* It answered itself.  Its name is in this process's own file, where the next
+ * submit writes: only while the slot is ours. */
+static void name_model_asked(
+	const struct session *session, uint32_t slot, struct rgov_reply *reply)
+{
+	size_t n = session->client_slots[slot].model_bytes;
+
+	if (n > sizeof(reply->model) - 1)
+		n = sizeof(reply->model) - 1;
+	memcpy(reply->model, session->texts[slot].model, n);
+}
+
 /* The request's end goes to this caller.  False: another thread has waited for
  * the same ticket, or given it up, meanwhile; what was read is not ours. */
 static bool finish_slot(struct rgov *gov, struct session *session,
@@ -509,6 +512,8 @@ static bool finish_slot(struct rgov *gov, struct session *session,
 		/* Under the lock: a cancel comes before it, or finds the permit
 		 * held. */
 		hide_cancelled_grant(own, reply);
+		if (reply->model[0] == '\0')
+			name_model_asked(session, ticket->slot, reply);
 		if (own->is_permit && reply->result == RGOV_R_OK)
 			own->use = SLOT_HELD;
 		else
@@ -528,7 +533,7 @@ static int used_up(void)
 static int collect(struct rgov *gov, struct session *session,
 	const struct rgov_ticket *ticket, struct rgov_reply *reply)
 {
-	int rc = read_reply(session, ticket->slot, reply);
+	int rc = read_reply(session, ticket, reply);
 
 	if (finish_slot(gov, session, ticket, reply))
 		return rc;
