@@ -132,7 +132,7 @@ enum rgov_reason {
 	RGOV_W_USER_REQUESTS,
 	RGOV_W_USER_TOKENS,
 	RGOV_W_USER_DAY,
-	RGOV_W_LANE_RATE, /* of the model: lowered or spread (adaptive) */
+	RGOV_W_LANE_RATE,       /* of the model: lowered or spread (adaptive) */
 	RGOV_REASONS_ROOM = 24, /* entries of a table; those without a name
 				   are 0 */
 };
