@@ -234,7 +234,8 @@ def free_port():
 @checks.test
 def a_proxy_in_between():
     """Good answers pass; what the provider does to the proxy, or its death, is
-    the proxy's error or a lost connection; a new proxy serves at once."""
+    the proxy's error or a lost connection; without one a request waits until
+    its deadline, or for a new proxy."""
     if not shutil.which("tinyproxy"):
         raise Skip("no tinyproxy here")
     hold = threading.Event()
@@ -262,9 +263,11 @@ def a_proxy_in_between():
         proxy.kill9()
         judge_error(stuck.result(), LOST, "the proxy's death")
         hold.set()
-        judge_error(worker.invoke("good").result(), ("ConnectFailed",),
-                    "no proxy")
+        waits = worker.invoke("good")
+        judge_error(worker.invoke("good", timeout=1).result(),
+                    ("ConnectFailed",), "no proxy")
         ReverseProxy(folder, port, provider)
+        waits.expect("Reply")
         judge_good(worker, "a new proxy")
 
 
