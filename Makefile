@@ -187,7 +187,7 @@ include tests/fuzz/fuzz.mk
 
 build-tests: all $(UNIT_BINS) $(TEST_BINS)
 
-FAULT_TSAN := one_mapping_test wake_test channel_test
+FAULT_TSAN := one_mapping_test wake_test channel_test progress_test
 
 # One rgovd of the campaign is sanitized: what a hostile client does to it shows;
 # and some unit tests are, with both ends as threads of one process.

@@ -12,7 +12,8 @@ from campaign import *
 TSAN = BUILD / "tsan/tests/unit"
 PROGRAMS = (("one_mapping_test", ("io_uring", "epoll")),
             ("wake_test", ("",)),
-            ("channel_test", ("io_uring",)))
+            ("channel_test", ("io_uring",)),
+            ("progress_test", ("io_uring",)))
 LIMIT_S = 240
 
 
