@@ -73,13 +73,6 @@ def silent(sim):
         sim.process.signal(signal.SIGCONT)
 
 
-def ask(rgovd, user, timeout=20.0):
-    """One request, to its end."""
-    done = rgovd.python(ASK, json.dumps([MODEL, user, "normal", timeout]))
-    equal(done.returncode, 0, f"the client's status:\n{done.stderr}")
-    return json.loads(done.stdout)
-
-
 def config(text="", rpm=60, concurrency=8, per_user=8, minute=1.5):
     """Limits that do not bind, and those of the case; none that adapts."""
     return (limits(rpm, concurrency, per_user, minute=minute, guard=0.1)
