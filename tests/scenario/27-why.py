@@ -254,6 +254,22 @@ def a_probe_holds_everybody():
 
 
 @checks.test
+def who_would_be_late_is_told_at_once():
+    "refuse_late: and when to come back, since it was not in the queue."
+    with Sim(latency="fixed:1") as sim, \
+            Rgovd(config("refuse_late = true", concurrency=1),
+                  sim=sim) as rgovd:
+        Asker(rgovd, "alice").ask().end()
+        filler, late = Asker(rgovd, "alice"), Asker(rgovd, "bob", timeout=0.3)
+        filler.ask()
+        counted(rgovd, "started_requests", 2)
+        end = late.ask().end()
+        equal((end["kind"], end["waited_for"]), ("Timeout", {}), "the end")
+        check(0.3 < (end["retry_after"] or 0) < 3, f"when to come back: {end}")
+        filler.end()
+
+
+@checks.test
 def a_new_lane_is_shown_as_it_is():
     "From its first request on, before its figures are published: open."
     with Sim() as sim, Rgovd(config('model "*" {\n}'), sim=sim) as rgovd:

@@ -60,6 +60,8 @@ class Timeout(Error, TimeoutError):
 
     ``waited_for``: what it has waited for, as of a reply; empty where that is
     not known.  ``queue_position``: when it came; 0: it could start at once.
+    ``retry_after``: of one that was refused since it would not start in time
+    (``refuse_late``), the wait that was predicted, in seconds; else None.
     """
 
     def __init__(
@@ -68,10 +70,12 @@ class Timeout(Error, TimeoutError):
         *,
         waited_for: dict[str, float] | None = None,
         queue_position: int = 0,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.waited_for = {} if waited_for is None else waited_for
         self.queue_position = queue_position
+        self.retry_after = retry_after
 
 
 class PermitLost(Error):
@@ -253,6 +257,7 @@ def _from_reply(
             f"{message or 'the deadline passed'} ({_what(model_id, user)})",
             waited_for=waited_for,
             queue_position=queue_position,
+            retry_after=retry_after,
         )
     if result == _CANCELLED:
         return Error(f"the request was cancelled ({_what(model_id, user)})")
