@@ -268,6 +268,7 @@ def an_answer_cut_off_under_tls_is_no_answer():
     its JSON is complete."""
     with over_tls(cut=ends_without_notice(slice(0, -1)),
                   whole=ends_without_notice(slice(None))) as (_, worker):
+        judge_good(worker, "nothing")  # else it would be an outage
         judge_error(worker.invoke("cut").result(), BAD + CUT, "cut off")
         worker.invoke("whole").expect("Reply")
         judge_good(worker, "an answer cut off")
