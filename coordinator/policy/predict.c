@@ -89,6 +89,37 @@ static double tokens_ns(const struct tokens *tokens, double before,
 			now_ns);
 }
 
+/* What the adapted rate of starts keeps from the limit. */
+static double kept_starts(const struct policy_lane *lane, uint64_t now_ns)
+{
+	const struct rate *rate = &lane->adapt.starts;
+
+	return (double)(rate->limit - rate_now(rate, now_ns));
+}
+
+/* How much longer than at its limit tokens take at the adapted rate. */
+static double slower(const struct policy_lane *lane, uint64_t now_ns)
+{
+	const struct rate *rate = &lane->adapt.tokens;
+
+	if (rate->limit == 0)
+		return 1;
+	return (double)rate->limit / (double)rate_now(rate, now_ns);
+}
+
+/* Until its pace lets anybody start, and what else of it was found to hold the
+ * first. */
+static double rate_ns(const struct policy_lane *lane, uint64_t now_ns)
+{
+	uint64_t until_ns = lane->adapt.paced_ns;
+
+	if (lane->why.reason == POLICY_WAIT_LANE_RATE &&
+		lane->why.until_ns != UINT64_MAX &&
+		lane->why.until_ns > until_ns)
+		until_ns = lane->why.until_ns;
+	return until_ns > now_ns ? (double)(until_ns - now_ns) : 0;
+}
+
 /* When the lane and the host have started `before`, and can start this one. */
 static double starts_ns(const struct policy *policy,
 	const struct policy_request *request, double before, uint64_t now_ns)
@@ -100,9 +131,11 @@ static double starts_ns(const struct policy *policy,
 
 	ns = places_ns(before + 1, lane->running, lane->max_concurrent,
 		hold_ns(policy, &lane->hold_ns, now_ns));
-	ns = most(ns, window_ns(&lane->window, before + 1, now_ns));
-	ns = most(
-		ns, tokens_ns(&lane->tokens, before, &lane->cost, own, now_ns));
+	ns = most(ns, window_ns(&lane->window,
+			      before + 1 + kept_starts(lane, now_ns), now_ns));
+	ns = most(ns, slower(lane, now_ns) * tokens_ns(&lane->tokens, before,
+						     &lane->cost, own, now_ns));
+	ns = most(ns, rate_ns(lane, now_ns));
 	ns = most(
 		ns, places_ns(all + 1, policy->running, config->max_concurrent,
 			    hold_ns(policy, &policy->hold_ns, now_ns)));

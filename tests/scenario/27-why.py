@@ -73,10 +73,11 @@ def silent(sim):
         sim.process.signal(signal.SIGCONT)
 
 
-def config(text="", rpm=60, concurrency=8, per_user=8, minute=1.5):
-    """Limits that do not bind, and those of the case; none that adapts."""
+def config(text="", rpm=60, concurrency=8, per_user=8, minute=1.5,
+           adaptive=False):
+    """Limits that do not bind, and those of the case."""
     return (limits(rpm, concurrency, per_user, minute=minute, guard=0.1)
-            + "adaptive = false\n" + text)
+            + f"adaptive = {str(adaptive).lower()}\n" + text)
 
 
 def counted(rgovd, name, n):
@@ -107,6 +108,8 @@ WORDS = {
     "lane_requests":
         "held by the model's requests_per_minute (1 of 1 used, not before ",
     "lane_tokens": "held by the model's tokens_per_minute (4",
+    "lane_rate": "held by the model's rate, lowered or spread after throttles "
+        "(adaptive) (not before ",
     "lane_day": "held by the model's tokens_per_day (420 of 600 used",
     "user_concurrency": "held by the user's max_requests (1 of 1 used)",
     "user_requests": "held by the user's requests_per_minute (1 of 1 used",
@@ -205,6 +208,8 @@ def what_runs_holds_the_next(reason, text, first, second):
      "alice", "bob"),
     ("user_requests", config('user "*" {\n requests_per_minute = 1\n}'),
      "bob", "bob"),
+    ("lane_rate", config('model "*" {\n requests_per_minute = 3\n}',
+                         minute=60, adaptive=True), "alice", "bob"),
 )
 def a_window_holds_the_next(reason, text, first, second):
     "A start that still counts, although its call has ended."
