@@ -233,10 +233,6 @@ static void note_throttle(
 		F_S("model", request_model_id(request)),
 		F_S("code", result->code), F_I("attempt", request->calls),
 		F_S("request_id", result->request_id));
-	if (result->outcome == UPSTREAM_THROTTLED_DAY &&
-		request->shadow == NULL)
-		policy_close_lane(governor->policy, request->policy.lane,
-			next_day_ns(loop_now_ns()));
 }
 
 /* Nobody was reached who has seen the request: any other answer may be its own
@@ -284,7 +280,7 @@ static uint64_t hint_of(const struct upstream_result *result, uint64_t now_ns)
 					       : result->retry_after_ns;
 }
 
-/* Does it go on with another model? */
+/* Does it go on with another model?  It waits, or an attempt failed so. */
 static bool is_diverted(struct request *request, enum policy_failure failure)
 {
 	struct governor *governor = request->governor;
@@ -300,6 +296,38 @@ static bool is_diverted(struct request *request, enum policy_failure failure)
 		free(model_id);
 	}
 	return false;
+}
+
+/* Its lane is closed until after its deadline. */
+static void end_doomed(struct request *request, uint64_t until_ns)
+{
+	struct door_reply reply = plain_reply(SHM_QUEUE_FULL);
+
+	if (is_diverted(request, POLICY_FAIL_THROTTLE)) {
+		show_request(request, BOARD_LIVE_QUEUED);
+		return;
+	}
+	policy_remove(request->governor->policy, &request->policy);
+	reply.code = DAILY_QUOTA_CODE;
+	reply.message = policy_refusal_text(POLICY_LANE_CLOSED);
+	reply.retry_after_ns = until_ns - loop_now_ns();
+	finish(request, &reply);
+}
+
+/* Who waits there cannot all wait until the day turns. */
+static void close_for_the_day(struct request *request)
+{
+	struct governor *governor = request->governor;
+	struct policy_lane *lane = request->policy.lane;
+	uint64_t until_ns = next_day_ns(loop_now_ns());
+	struct policy_request **doomed;
+	size_t n;
+
+	policy_close_lane(governor->policy, lane, until_ns);
+	doomed = policy_doomed(lane, &n);
+	for (size_t i = 0; i < n; i++)
+		end_doomed((struct request *)(void *)doomed[i], until_ns);
+	free(doomed);
 }
 
 /* Is it tried again?  Then it is in the policy's hands. */
@@ -445,6 +473,9 @@ static void on_done(
 	if (result->outcome == UPSTREAM_THROTTLED ||
 		result->outcome == UPSTREAM_THROTTLED_DAY)
 		note_throttle(request, result);
+	if (result->outcome == UPSTREAM_THROTTLED_DAY &&
+		request->shadow == NULL)
+		close_for_the_day(request);
 	/* What is let through ends as the provider says. */
 	if (request->shadow != NULL || !is_retried(request, result))
 		deliver(request, result);

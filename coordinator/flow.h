@@ -28,6 +28,8 @@ void settle_in_policy(struct request *request, enum policy_outcome outcome,
 	const struct policy_usage *usage, uint64_t now_ns);
 
 /* attempt.c: for people, as in "after a throttle". */
+/* The provider's daily quota is used up. */
+#define DAILY_QUOTA_CODE "DailyQuota"
 const char *short_name_of(enum upstream_outcome outcome);
 
 /* ending.c: an answer without anything from the provider. */

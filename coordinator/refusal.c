@@ -35,7 +35,7 @@ static const char *code_of_refusal(enum policy_refusal refusal)
 	case POLICY_USER_LIMIT:
 		return "max_queued_per_user";
 	case POLICY_LANE_CLOSED:
-		return "DailyQuota";
+		return DAILY_QUOTA_CODE;
 	case POLICY_TOO_LATE:
 		return "PredictedLate";
 	default:

@@ -2,7 +2,9 @@
 #include "coordinator/policy/inside.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 struct word {
 	const char *text;
@@ -148,15 +150,34 @@ static bool is_welcome(struct policy *policy, struct policy_request *request,
 	return is;
 }
 
+/* Out of its lane, and charged for what it was. */
+static void leave(struct policy *policy, struct policy_request *request,
+	enum policy_failure kind, uint64_t now_ns)
+{
+	uint64_t used = 0;
+
+	request->lane->diverted++;
+	if (request->state != POLICY_RUNNING) {
+		place_withdraw(policy, request);
+		return;
+	}
+	if (kind == POLICY_FAIL_LOST &&
+		(request->p.flags & POLICY_STARTED) != 0) {
+		used = request->p.reserved_tokens;
+		request->lane->lost++;
+	}
+	place_stop(policy, request, used, 0, now_ns);
+}
+
 bool policy_divert(struct policy *policy, struct policy_request *request,
 	const char *model_id, enum policy_failure kind, uint64_t now_ns)
 {
-	struct policy_lane *from = request->lane;
 	struct stand other = {.model_id = model_id};
 	struct user_key key = user_key(policy, request->app, request->user);
-	uint64_t used = 0;
+	uint32_t price =
+		request->state == POLICY_RUNNING ? retry_price(kind) : 0;
 
-	assert(request->state == POLICY_RUNNING);
+	assert(request->state != POLICY_NEW);
 	now_ns = policy_clock(policy, now_ns);
 	other.lane = lane_get(policy, model_id, now_ns);
 	if (other.lane == NULL || place_reserve(policy) != 0)
@@ -164,18 +185,69 @@ bool policy_divert(struct policy *policy, struct policy_request *request,
 	lane_look(other.lane, now_ns);
 	other.seat = user_seat(policy, other.lane, &key);
 	if (other.seat == NULL || !is_welcome(policy, request, other) ||
-		!retry_pay(request, retry_price(kind)))
+		!retry_pay(request, price))
 		return false;
-	if (kind == POLICY_FAIL_LOST &&
-		(request->p.flags & POLICY_STARTED) != 0) {
-		used = request->p.reserved_tokens;
-		from->lost++;
-	}
-	from->diverted++;
-	place_stop(policy, request, used, 0, now_ns);
+	leave(policy, request, kind, now_ns);
 	stand_at(request, other);
 	request->p.failures = request->p.retry_cost = 0;
 	/* Due at once, and so to the head of its user's queue. */
 	place_back_off(policy, request, now_ns);
 	return true;
+}
+
+/* ------------------------------------------------------------ the doomed */
+
+struct list {
+	struct policy_request **items;
+	size_t n, room;
+};
+
+static void add(struct list *list, struct policy_request *request)
+{
+	if (is_closed_for(request) && list->n < list->room)
+		list->items[list->n++] = request;
+}
+
+static void add_queued(struct list *list, const struct policy_lane *lane)
+{
+	const struct team *team;
+	const struct seat *seat;
+
+	DL_FOREACH (lane->teams, team)
+		DL_FOREACH2(team->seats, seat, team_next)
+	for (int i = 0; i < POLICY_CLASSES; i++)
+		for (struct policy_request *r = seat->flows[i].first; r != NULL;
+			r = r->p.next)
+			add(list, r);
+}
+
+static void add_backing_off(struct list *list, const struct policy_lane *lane)
+{
+	const struct heap *due = &lane->policy->due;
+
+	for (uint32_t i = 1; i <= due->n; i++) {
+		struct policy_request *request = holder_of(due->cells[i].place,
+			struct policy_request, p.due_place);
+
+		if (request->lane == lane)
+			add(list, request);
+	}
+}
+
+struct policy_request **policy_doomed(
+	const struct policy_lane *lane, size_t *ret_n)
+{
+	struct list list = {.room = lane->queued + lane->backing_off};
+
+	*ret_n = 0;
+	if (list.room == 0)
+		return NULL;
+	list.items = malloc(list.room * sizeof(struct policy_request *));
+	if (list.items == NULL)
+		return NULL;
+	add_queued(&list, lane);
+	if (lane->backing_off != 0)
+		add_backing_off(&list, lane);
+	*ret_n = list.n;
+	return list.items;
 }

@@ -97,7 +97,9 @@ int place_adopt(
 void place_enter(struct policy *policy, struct policy_request *request);
 /* -> NEW: no lane and no user any more. */
 void place_forget(struct policy *policy, struct policy_request *request);
-/* Out of the order or the backoff, for good (NEW). */
+/* Out of the order or the backoff; the caller decides the state. */
+void place_withdraw(struct policy *policy, struct policy_request *request);
+/* The same, for good (NEW). */
 void place_drop(struct policy *policy, struct policy_request *request);
 /* Memory for its place in the windows.  -ENOMEM. */
 int place_reserve_start(

@@ -67,7 +67,7 @@ void place_enter(struct policy *policy, struct policy_request *request)
 		lane_pace_ns(request->lane), policy->now_ns);
 }
 
-void place_drop(struct policy *policy, struct policy_request *request)
+void place_withdraw(struct policy *policy, struct policy_request *request)
 {
 	if (request->state == POLICY_QUEUED) {
 		age_leave(&policy->age, request);
@@ -77,8 +77,14 @@ void place_drop(struct policy *policy, struct policy_request *request)
 		assert(request->state == POLICY_BACKOFF);
 		heap_take(&policy->due, &request->p.due_place);
 		request->lane->backing_off--;
+		why_wake(request);
 	}
 	uncount_waiting(policy, request);
+}
+
+void place_drop(struct policy *policy, struct policy_request *request)
+{
+	place_withdraw(policy, request);
 	place_forget(policy, request);
 }
 

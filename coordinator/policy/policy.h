@@ -277,8 +277,9 @@ const char *policy_next_model(
 /*
  * RUNNING -> BACKOFF, due at once, in the lane of that model: the attempt
  * failed so, and policy_retry() has said no.  The lane that it leaves is paid
- * like for a retry.  False: it cannot be paid, that lane would refuse it, or no
- * memory; nothing has changed.
+ * like for a retry.  One that is QUEUED or in BACKOFF may go too (it is doomed
+ * in its lane), and pays nothing.  False: it cannot be paid, that lane would
+ * refuse it, or no memory; nothing has changed.
  */
 bool policy_divert(struct policy *policy, struct policy_request *request,
 	const char *model_id, enum policy_failure kind, uint64_t now_ns);
@@ -320,6 +321,14 @@ uint64_t policy_predict_ns(const struct policy *policy,
  * then one probe goes.  Requests whose deadline comes before are refused. */
 void policy_close_lane(
 	struct policy *policy, struct policy_lane *lane, uint64_t until_ns);
+/*
+ * Who waits in that lane, and would in vain: their deadlines come before it
+ * opens.  To be asked once it was closed; the owner moves each to another model
+ * (policy_divert()) or refuses it (policy_remove()).  The caller frees the
+ * array; NULL: nobody, or no memory, and they end at their deadlines.
+ */
+struct policy_request **policy_doomed(
+	const struct policy_lane *lane, size_t *ret_n);
 
 /* ------------------------------------------------------------ recovery */
 

@@ -30,6 +30,8 @@ def work(user):
         except rgov.Error as e:
             said = {"ok": False, "type": type(e).__name__, "message": str(e),
                     "code": getattr(e, "code", None),
+                    "limit": getattr(e, "limit", None),
+                    "retry_after": getattr(e, "retry_after", None),
                     "model": getattr(e, "model_id", None)}
         with lock:
             print(json.dumps(said), flush=True)
@@ -137,6 +139,54 @@ def an_error_is_of_the_model_that_answered():
         said = ask(rgovd, 1, 1, "anthropic.ill")[0]
         equal((said["ok"], said["code"], said["model"]),
               (False, "AccessDeniedException", "anthropic.shut"), "the error")
+
+
+def ask_on_its_last_day(config):
+    """Four are queued for a model whose daily quota turns out to be used up, as
+    the first of them is told.  Their answers, and how many calls were made."""
+    answers = []
+    with Sim(latency="fixed:2",
+             extra=["--fault-model", "anthropic.day=429-day"]) as sim, \
+            Rgovd(limits(rpm=10000, concurrency=1, per_user=1) + QUICK + config,
+                  sim=sim) as rgovd:
+        def queue():
+            wait_until(lambda: sim.report()["arrivals"] == 1, what="the first")
+            answers.extend(ask(rgovd, 4, 1, "anthropic.day"))
+        check_all_ok(ask(rgovd, 1, 1, meanwhile=queue), 1)
+        refused = {u["name"]: u["refused"] for u in rgovd.stats()["users"]}
+        check(not any(refused.values()), f"refused at their coming: {refused}")
+        return answers, sum(e["event"] == "arrival"
+                            and e["model"] == "anthropic.day"
+                            for e in sim.events())
+
+
+@checks.test
+def who_waits_is_told_of_the_daily_quota():
+    """At once, not at its deadline: when the day turns; one call was made."""
+    left = 86400 - time.time() % 86400
+    if left < 120:
+        raise Skip("the day is about to turn")
+    begun = time.monotonic()
+    answers, calls = ask_on_its_last_day("")
+    check(time.monotonic() - begun < 30, "long before the deadlines")
+    equal(sorted(a.get("limit") or a["code"] for a in answers),
+          ["ThrottlingException"] + ["daily_quota"] * 3, "answers")
+    for answer in answers:
+        if answer.get("limit"):
+            equal(answer["type"], "QueueFull", "its type")
+            check(left - 60 < answer["retry_after"] <= left + 1,
+                  f"until midnight: {answer}, {left}")
+    equal(calls, 1, "calls")
+
+
+@checks.test
+def who_waits_goes_on_with_another_model():
+    """The daily quota is used up: the queue goes to the next of the chain."""
+    answers, calls = ask_on_its_last_day(
+        'model "anthropic.day" { fallback = { "anthropic.well" } }\n')
+    check_all_ok(answers, 4)
+    equal({a["model"] for a in answers}, {"anthropic.well"}, "models")
+    equal(calls, 1, "calls")
 
 
 @checks.test

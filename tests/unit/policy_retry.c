@@ -926,6 +926,52 @@ static void who_goes_elsewhere_is_not_refused(void)
 	policy_free(policy);
 }
 
+/* The daily quota is used up: of those that wait in the lane, queued or backing
+ * off, who is due before it opens is told of; one goes to another model. */
+static void who_waits_for_a_closed_day_is_doomed(void)
+{
+	struct policy *policy = create_chain(500);
+	struct policy_request first = rig_request("u"),
+			      second = rig_request("u"),
+			      late = rig_request("v"), other = rig_request("v");
+	struct policy_request **doomed;
+	size_t n;
+
+	first.model_id = second.model_id = late.model_id = "anthropic.a";
+	other.model_id = "anthropic.z";
+	second.input_tokens = 101;
+	late.deadline_ns = 5000 * RIG_S;
+	rig_run(policy, &first, 0);
+	CU_ASSERT_PTR_NULL(policy_doomed(first.lane, &n));
+	(void)throttle(policy, &first, 0);
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &second, 0), POLICY_ACCEPTED);
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &late, 0), POLICY_ACCEPTED);
+	CU_ASSERT_EQUAL(rig_enqueue(policy, &other, 0), POLICY_ACCEPTED);
+	policy_close_lane(policy, first.lane, 4000 * RIG_S);
+	doomed = policy_doomed(first.lane, &n);
+	CU_ASSERT_EQUAL_FATAL(n, 2);
+	CU_ASSERT_PTR_EQUAL(doomed[0], &second);
+	CU_ASSERT_PTR_EQUAL(doomed[1], &first);
+	free(doomed);
+	CU_ASSERT_FALSE(policy_divert(
+		policy, &second, "anthropic.b", POLICY_FAIL_THROTTLE, 0));
+	policy_remove(policy, &second);
+	CU_ASSERT_TRUE(policy_divert(
+		policy, &first, "anthropic.b", POLICY_FAIL_THROTTLE, 0));
+	CU_ASSERT_EQUAL(
+		rig_lane(policy, "anthropic.a", 0).retry_budget_left, 495);
+	CU_ASSERT_EQUAL(rig_lane(policy, "anthropic.a", 0).backing_off, 0);
+	CU_ASSERT_EQUAL(rig_lane(policy, "anthropic.a", 0).queued, 1);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 0), &other);
+	CU_ASSERT_PTR_EQUAL(rig_admit(policy, 0), &first);
+	CU_ASSERT_STRING_EQUAL(policy_lane_name(first.lane), "anthropic.b");
+	rig_done(policy, &first, 0);
+	rig_done(policy, &other, 0);
+	policy_remove(policy, &late);
+	CU_ASSERT_EQUAL(rig_host(policy, 0).queued, 0);
+	policy_free(policy);
+}
+
 SUITE("policy_retry", T(backoff_is_full_jitter), T(the_seed_decides),
 	T(a_hint_is_a_floor), T(some_are_not_retried),
 	T(the_budget_pays_for_retries), T(a_retry_goes_to_the_head),
@@ -938,5 +984,5 @@ SUITE("policy_retry", T(backoff_is_full_jitter), T(the_seed_decides),
 	T(one_id_is_no_outage_of_others), T(who_goes_elsewhere_is_not_refused),
 	T(throttles_use_up_no_attempts), T(a_chain_does_not_loop),
 	T(a_request_is_diverted), T(who_is_unwelcome_is_not_diverted),
-	T(a_permit_closes_the_gate), T(gates_are_per_lane),
-	T(a_closed_day_refuses))
+	T(a_permit_closes_the_gate), T(who_waits_for_a_closed_day_is_doomed),
+	T(gates_are_per_lane), T(a_closed_day_refuses))

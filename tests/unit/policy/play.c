@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void world_fault(struct world *world, const char *format, ...)
@@ -255,6 +256,7 @@ static void divert(struct world *world, int id, enum policy_failure failure)
 {
 	struct policy_request *request = &world->requests[id];
 	const struct ref_request *r = &world->ref.requests[id];
+	bool is_running = r->state == POLICY_RUNNING;
 	uint64_t kept =
 		failure == POLICY_FAIL_LOST && r->is_started ? r->reserved : 0;
 	bool real = false, ref = false;
@@ -274,7 +276,8 @@ static void divert(struct world *world, int id, enum policy_failure failure)
 		tell(world, "request %d may go to %s: %s", id, model,
 			real ? "yes" : "no");
 	}
-	write_down_end(world, id, kept);
+	if (is_running)
+		write_down_end(world, id, kept);
 }
 
 static void fail(struct world *world, const struct script_step *step)
@@ -405,6 +408,30 @@ static void reload(struct world *world, const struct script_step *step)
 	tell(world, "the settings %u are loaded", 1 + step->how % 2);
 }
 
+/* They wait in vain: to another model, or away. */
+static void end_doomed(
+	struct world *world, struct policy_lane *closed, int lane)
+{
+	size_t n, n_ref = 0;
+	struct policy_request **doomed = policy_doomed(closed, &n);
+
+	for (int i = 0; i < REF_REQUESTS; i++)
+		n_ref += ref_is_doomed(&world->ref, i, lane);
+	SAME(world, "those that wait in vain", n, n_ref);
+	for (size_t i = 0; i < n && n == n_ref; i++) {
+		int id = (int)(doomed[i] - world->requests);
+
+		SAME(world, "one that waits in vain",
+			ref_is_doomed(&world->ref, id, lane), true);
+		divert(world, id, POLICY_FAIL_THROTTLE);
+		if (!ref_is_doomed(&world->ref, id, lane))
+			continue;
+		policy_remove(world->real, doomed[i]);
+		ref_remove(&world->ref, id);
+	}
+	free(doomed);
+}
+
 static void close_lane(struct world *world, const struct script_step *step)
 {
 	int id = choose(world, POLICY_RUNNING, step->which);
@@ -415,6 +442,9 @@ static void close_lane(struct world *world, const struct script_step *step)
 	policy_close_lane(world->real, world->requests[id].lane, until_ns);
 	ref_close_lane(&world->ref, world->ref.requests[id].lane, until_ns);
 	tell(world, "the lane of request %d is closed for the day", id);
+	if (step->b % 4)
+		end_doomed(world, world->requests[id].lane,
+			world->ref.requests[id].lane);
 }
 
 static void do_step(struct world *world, const struct script_step *step);

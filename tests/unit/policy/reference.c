@@ -486,7 +486,8 @@ bool ref_divert(struct ref *ref, int id, int next, enum policy_failure kind,
 	struct ref_request *r = &ref->requests[id], there = *r;
 	struct ref_lane *from = &ref->lanes[r->lane];
 	uint32_t cost = kind == POLICY_FAIL_THROTTLE ? 5 : 14;
-	bool is_lost = kind == POLICY_FAIL_LOST && r->is_started;
+	bool is_running = r->state == POLICY_RUNNING;
+	bool is_lost = is_running && kind == POLICY_FAIL_LOST && r->is_started;
 	enum policy_refusal refusal;
 
 	ref_clock(ref, now_ns);
@@ -495,12 +496,16 @@ bool ref_divert(struct ref *ref, int id, int next, enum policy_failure kind,
 		ref_lane(ref, ref_block(ref, r->first_model)->fallback[next]);
 	refusal = judge(ref, &there);
 	if (refusal == POLICY_TOO_LARGE || refusal == POLICY_LANE_CLOSED ||
-		(from->retry_budget != 0 && from->retry_left < cost))
+		(is_running && from->retry_budget != 0 &&
+			from->retry_left < cost))
 		return false;
-	if (from->retry_budget != 0)
+	if (is_running && from->retry_budget != 0)
 		from->retry_left -= cost;
 	from->lost += is_lost;
-	stop(ref, id, POLICY_BACKOFF, is_lost ? r->reserved : 0, 0);
+	if (is_running)
+		stop(ref, id, POLICY_BACKOFF, is_lost ? r->reserved : 0, 0);
+	else
+		ref_leave(ref, id, POLICY_BACKOFF);
 	r->lane = there.lane;
 	r->model = ref_block(ref, r->first_model)->fallback[next];
 	r->failures = r->retry_cost = 0;
@@ -512,6 +517,17 @@ void ref_close_lane(struct ref *ref, int lane, uint64_t until_ns)
 {
 	ref_gate_close(&ref->lanes[lane].gate, until_ns);
 	ref->lanes[lane].gate.is_day = true;
+}
+
+/* It waits in that lane, and cannot until it opens again. */
+bool ref_is_doomed(const struct ref *ref, int id, int lane)
+{
+	const struct ref_request *r = &ref->requests[id];
+	const struct ref_gate *gate = &ref->lanes[lane].gate;
+
+	return is_waiting(r) && r->lane == lane && gate->is_closed &&
+	       gate->is_day && gate->probe == REF_NOBODY &&
+	       gate->opens_ns >= r->asked.deadline_ns;
 }
 
 /* ------------------------------------------------------------ recovery */

@@ -192,6 +192,7 @@ void ref_settle_overdue(struct ref *ref, int id, enum policy_outcome outcome,
 	const struct policy_usage *usage, uint64_t now_ns);
 void ref_remove(struct ref *ref, int id);
 void ref_close_lane(struct ref *ref, int lane, uint64_t until_ns);
+bool ref_is_doomed(const struct ref *ref, int id, int lane);
 
 void ref_restore_start(struct ref *ref, const char *model_id,
 	uint64_t started_ns, uint64_t now_ns);
