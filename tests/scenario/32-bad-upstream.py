@@ -129,17 +129,22 @@ def a_throttle_now_and_then_is_not_seen():
 
 @checks.test
 def what_may_get_better_is_waited_out():
-    """A provider that always throttles, or is always ill: tried again up to the
-    deadline, one attempt at a time."""
-    kinds = ("429", "429-not-ready", "500", "503")
+    """A provider that always throttles, or is away: tried again up to the
+    deadline, one attempt at a time.  What may be the request's own fault is
+    tried max_attempts times."""
+    waited, counted = ("429", "503"), ("429-not-ready", "500")
+    kinds = (*waited, *counted)
     flags = [f for k in kinds for f in ("--fault-model", f"bad.{k}={k}")]
     with Sim(extra=flags) as sim, \
             Rgovd(limits(rpm=10000) + QUICK, sim=sim) as rgovd:
-        for kind, result in zip(kinds, ask(rgovd, *[
-                f"bad.{k}" for k in kinds], deadline_s=2)):
+        results = ask(rgovd, *[f"bad.{k}" for k in kinds], deadline_s=2)
+        for kind, result in zip(kinds, results):
             check(result["type"] in ("UpstreamError", "Timeout"), f"{result}")
-            check(1.5 < result["seconds"] < 10, f"{kind}: until its deadline, "
-                  f"found {result['seconds']:.1f} s")
+            if kind in counted:
+                equal(result["attempts"], 3, f"attempts of {kind}: {result}")
+            else:
+                check(1.5 < result["seconds"] < 10, f"{kind}: until its "
+                      f"deadline, found {result['seconds']:.1f} s")
         check(sim.report()["arrivals"] > 4 * len(kinds), "it was tried again")
 
 
