@@ -330,6 +330,22 @@ static void close_for_the_day(struct request *request)
 	free(doomed);
 }
 
+/* What waits for a model that cannot answer goes on with another one. */
+static void move_stranded(struct governor *governor)
+{
+	struct policy_request **stranded;
+	size_t n;
+
+	stranded = policy_stranded(governor->policy, &n);
+	for (size_t i = 0; i < n; i++) {
+		struct request *request = (struct request *)(void *)stranded[i];
+
+		if (is_diverted(request, POLICY_FAIL_TRANSIENT))
+			show_request(request, BOARD_LIVE_QUEUED);
+	}
+	free(stranded);
+}
+
 /* Is it tried again?  Then it is in the policy's hands. */
 static bool is_retried(
 	struct request *request, const struct upstream_result *result)
@@ -479,5 +495,7 @@ static void on_done(
 	/* What is let through ends as the provider says. */
 	if (request->shadow != NULL || !is_retried(request, result))
 		deliver(request, result);
+	if (result->outcome != UPSTREAM_OK)
+		move_stranded(governor);
 	free(attempt); /* the result may point into it */
 }

@@ -195,16 +195,17 @@ bool policy_divert(struct policy *policy, struct policy_request *request,
 	return true;
 }
 
-/* ------------------------------------------------------------ the doomed */
+/* --------------------------------------------- who waits in a lane in vain */
 
 struct list {
+	bool (*belongs)(const struct policy_request *request);
 	struct policy_request **items;
 	size_t n, room;
 };
 
 static void add(struct list *list, struct policy_request *request)
 {
-	if (is_closed_for(request) && list->n < list->room)
+	if (list->n < list->room && list->belongs(request))
 		list->items[list->n++] = request;
 }
 
@@ -234,20 +235,74 @@ static void add_backing_off(struct list *list, const struct policy_lane *lane)
 	}
 }
 
+static void add_waiting(struct list *list, const struct policy_lane *lane)
+{
+	add_queued(list, lane);
+	if (lane->backing_off != 0)
+		add_backing_off(list, lane);
+}
+
+/* Room for so many; false: nobody, or no memory. */
+static bool begin_list(struct list *list, size_t room)
+{
+	list->room = room;
+	list->items = room ? malloc(room * sizeof(*list->items)) : NULL;
+	return list->items != NULL;
+}
+
 struct policy_request **policy_doomed(
 	const struct policy_lane *lane, size_t *ret_n)
 {
-	struct list list = {.room = lane->queued + lane->backing_off};
+	struct list list = {.belongs = is_closed_for};
+
+	if (begin_list(&list, (size_t)lane->queued + lane->backing_off))
+		add_waiting(&list, lane);
+	*ret_n = list.n;
+	return list.items;
+}
+
+/* Its gate has closed as often as a request may fail. */
+static bool is_down(const struct policy_lane *lane)
+{
+	const struct policy_config *config = &lane->policy->settings->config;
+
+	return lane->gate.is_closed && !lane->gate.is_day &&
+	       lane->gate.failures >= config->max_attempts;
+}
+
+static bool is_stranded(const struct policy_request *request)
+{
+	return divert_is_possible(request->lane->policy, request);
+}
+
+static bool has_fallback(const struct policy *policy)
+{
+	const struct policy_config *config = &policy->settings->config;
+
+	for (size_t i = 0; i < config->n_models; i++)
+		if (config->models[i].n_fallback > 0)
+			return true;
+	return false;
+}
+
+struct policy_request **policy_stranded(
+	const struct policy *policy, size_t *ret_n)
+{
+	struct list list = {.belongs = is_stranded};
+	size_t room = 0;
 
 	*ret_n = 0;
-	if (list.room == 0)
+	if (!has_fallback(policy))
 		return NULL;
-	list.items = malloc(list.room * sizeof(struct policy_request *));
-	if (list.items == NULL)
+	for (size_t i = 0; i < policy->n_lanes; i++)
+		if (is_down(policy->lanes[i]))
+			room += (size_t)policy->lanes[i]->queued +
+				policy->lanes[i]->backing_off;
+	if (!begin_list(&list, room))
 		return NULL;
-	add_queued(&list, lane);
-	if (lane->backing_off != 0)
-		add_backing_off(&list, lane);
+	for (size_t i = 0; i < policy->n_lanes; i++)
+		if (is_down(policy->lanes[i]))
+			add_waiting(&list, policy->lanes[i]);
 	*ret_n = list.n;
 	return list.items;
 }

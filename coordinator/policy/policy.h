@@ -330,6 +330,15 @@ void policy_close_lane(
 struct policy_request **policy_doomed(
 	const struct policy_lane *lane, size_t *ret_n);
 
+/*
+ * Who waits in a lane whose gate has closed `max_attempts` times since it was
+ * open, and has another model to go to (policy_divert()).  To be asked after a
+ * failure; like policy_doomed() for the rest.  Nobody is listed, and nothing is
+ * walked, where no model has a fallback.
+ */
+struct policy_request **policy_stranded(
+	const struct policy *policy, size_t *ret_n);
+
 /* ------------------------------------------------------------ recovery */
 
 /* A start made before a restart, found on the board: it counts in the

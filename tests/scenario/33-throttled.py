@@ -129,6 +129,27 @@ fallback = { "anthropic.well" } }
                       "anthropic.well"}, "models that were called")
 
 
+def a_model_that_is_down(fault):
+    with Sim(extra=["--latency", "fixed:0.05",
+                    "--fault-model", f"anthropic.down={fault}"]) as sim, \
+            Rgovd(limits(rpm=10000, concurrency=4) +
+                  'model "anthropic.down" { fallback = { "anthropic.well" } }\n',
+                  sim=sim) as rgovd:
+        answers = ask(rgovd, 20, 1, "anthropic.down")
+        calls = [e for e in sim.events() if e["model"] == "anthropic.down"]
+    check_all_ok(answers, 20)
+    equal({a["model"] for a in answers}, {"anthropic.well"}, "models")
+    check(len(calls) < 20, f"{len(calls)} calls of 20 went to it")
+
+
+@checks.test
+def nobody_waits_for_a_model_that_is_down():
+    """Whoever is queued behind its gate goes on to the next of the chain, with
+    backoffs as they are by default."""
+    a_model_that_is_down("503")
+    a_model_that_is_down("429")
+
+
 @checks.test
 def an_error_is_of_the_model_that_answered():
     """The last of a chain refuses: the exception names that one."""
