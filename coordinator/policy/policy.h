@@ -53,6 +53,8 @@ void policy_free(struct policy *policy);
  * What a queued request waits for.  REASON(name, what people are shown)
  * The order is ABI: the board and replies carry the numbers.
  */
+#define POLICY_RATE_WORDS                                                      \
+	"the model's rate, lowered or spread after throttles (adaptive)"
 #define POLICY_REASONS(REASON)                                                 \
 	REASON(TURN, "others go first")                                        \
 	REASON(GATE, "the model is throttled or down: backing off")            \
@@ -72,8 +74,7 @@ void policy_free(struct policy *policy);
 	REASON(USER_REQUESTS, "the user's requests_per_minute")                \
 	REASON(USER_TOKENS, "the user's tokens_per_minute")                    \
 	REASON(USER_DAY, "the user's tokens_per_day")                          \
-	REASON(LANE_RATE, "the model's rate, lowered or spread after "         \
-			  "throttles (adaptive)")
+	REASON(LANE_RATE, POLICY_RATE_WORDS)
 
 enum policy_reason {
 #define REASON(name, words) POLICY_WAIT_##name,
