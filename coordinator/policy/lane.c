@@ -55,6 +55,22 @@ static void set_retry_budget(struct policy_lane *lane, uint32_t budget)
 		lane->retry_left = budget;
 }
 
+/* Without a limit of its own it may use the host's, and be throttled there. */
+static void set_rates(
+	struct policy_lane *lane, const struct policy_model *limits)
+{
+	const struct policy_config *config = &lane->policy->settings->config;
+	uint32_t starts = limits->requests_per_minute
+				  ? limits->requests_per_minute
+				  : config->requests_per_minute;
+	uint64_t tokens = limits->tokens_per_minute ? limits->tokens_per_minute
+						    : config->tokens_per_minute;
+
+	adapt_set(&lane->adapt, config->adaptive ? starts : 0,
+		config->adaptive ? tokens : 0, config->minute_ns,
+		config->minute_ns + config->guard_ns);
+}
+
 void lane_configure(struct policy_lane *lane, const struct policy_model *model,
 	uint64_t now_ns)
 {
@@ -70,10 +86,7 @@ void lane_configure(struct policy_lane *lane, const struct policy_model *model,
 		limits->tokens_per_day, config->minute_ns, now_ns);
 	tokens_set_days(&lane->tokens, config->day_offset_ns, now_ns);
 	tokens_join_day(&lane->tokens, &lane->policy->tokens);
-	adapt_set(&lane->adapt,
-		config->adaptive ? limits->requests_per_minute : 0,
-		config->adaptive ? limits->tokens_per_minute : 0,
-		config->minute_ns, config->minute_ns + config->guard_ns);
+	set_rates(lane, limits);
 	lane->max_concurrent = limits->max_concurrent;
 	lane->batch_limit =
 		settings_batch_limit(settings, limits->max_concurrent);

@@ -398,6 +398,8 @@ static void reload(struct world *world, const struct script_step *step)
 		settings.m_tokens = first->m_tokens;
 		settings.n_requests = first->n_requests;
 		settings.n_tokens = first->n_tokens;
+		settings.host_requests = first->host_requests;
+		settings.host_tokens = first->host_tokens;
 	}
 	world->is_plain = false;
 	world->config =

@@ -27,6 +27,14 @@ static void configure_host(struct ref *ref)
 		ref_count_reserved(ref, REF_NOBODY, REF_NOBODY));
 }
 
+/* What a rate adapts: the lane's own limit, or the host's. */
+static uint64_t own_or(const struct ref *ref, uint64_t own, uint64_t host)
+{
+	if (!ref->config.adaptive)
+		return 0;
+	return own ? own : host;
+}
+
 static void configure_lane(struct ref *ref, int id)
 {
 	static const struct policy_model none;
@@ -42,10 +50,10 @@ static void configure_lane(struct ref *ref, int id)
 	ref_bucket_set(ref, &lane->scope.bucket, limits->tokens_per_minute,
 		limits->tokens_per_day,
 		ref_count_reserved(ref, id, REF_NOBODY));
-	ref_rate_set(&lane->starts,
-		ref->config.adaptive ? limits->requests_per_minute : 0);
-	ref_rate_set(&lane->tokens,
-		ref->config.adaptive ? limits->tokens_per_minute : 0);
+	ref_rate_set(&lane->starts, own_or(ref, limits->requests_per_minute,
+					    ref->config.requests_per_minute));
+	ref_rate_set(&lane->tokens, own_or(ref, limits->tokens_per_minute,
+					    ref->config.tokens_per_minute));
 	/* A larger budget is given at once; a smaller one cuts. */
 	if (ref->config.retry_budget > lane->retry_budget)
 		lane->retry_left +=
