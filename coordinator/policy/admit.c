@@ -222,8 +222,10 @@ struct policy_request *policy_admit(
 		return NULL;
 	*ret_next_ns = by_itself_ns(policy);
 	request = pick(policy, now_ns, ret_next_ns);
-	if (request == NULL ||
-		!host_has_tokens(policy, request, now_ns, ret_next_ns))
+	if (request == NULL)
+		return NULL;
+	place_fetch(policy, request);
+	if (!host_has_tokens(policy, request, now_ns, ret_next_ns))
 		return NULL;
 	if (place_reserve_start(policy, request) != 0) {
 		*ret_next_ns = now_ns + NO_MEMORY_NS;

@@ -101,6 +101,9 @@ void place_forget(struct policy *policy, struct policy_request *request);
 void place_withdraw(struct policy *policy, struct policy_request *request);
 /* The same, for good (NEW). */
 void place_drop(struct policy *policy, struct policy_request *request);
+/* Asks for what place_run() of a queued one will look at. */
+void place_fetch(
+	const struct policy *policy, const struct policy_request *request);
 /* Memory for its place in the windows.  -ENOMEM. */
 int place_reserve_start(
 	struct policy *policy, const struct policy_request *request);

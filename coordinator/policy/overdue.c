@@ -26,7 +26,8 @@ int policy_restore_overdue(struct policy *policy,
 	now_ns = policy_clock(policy, now_ns);
 	if (place_adopt(policy, request, now_ns) != 0)
 		return -ENOMEM;
-	request->p.day = tokens_day_at(&request->lane->tokens, started_ns);
+	request->p.day =
+		(uint32_t)tokens_day_at(&request->lane->tokens, started_ns);
 	if (request->user_entry->budget != NULL)
 		request->p.flags = POLICY_BUDGETED;
 	request->p.arrival = request->lane->made;

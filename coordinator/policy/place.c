@@ -124,7 +124,7 @@ static void run(struct policy *policy, struct policy_request *request,
 
 	order_start(request, cost > 0 ? cost : 1);
 	request->p.reserved_tokens = tokens;
-	request->p.day = day;
+	request->p.day = (uint32_t)day;
 	request->p.started_ns = 0;
 	gate_pass(&lane->gate, request);
 	request->state = POLICY_RUNNING;
@@ -136,7 +136,7 @@ static void run(struct policy *policy, struct policy_request *request,
 	user_touch(policy, request->user_entry, now_ns);
 }
 
-static void fetch(
+void place_fetch(
 	const struct policy *policy, const struct policy_request *request)
 {
 	fetch_lines(request->user_entry, sizeof(struct policy_user));
@@ -156,7 +156,6 @@ void place_run(
 	uint64_t tokens = lane_reservation(lane, request);
 
 	if (request->state == POLICY_QUEUED) {
-		fetch(policy, request);
 		age_leave(&policy->age, request);
 		lane->queued--;
 		uncount_waiting(policy, request);

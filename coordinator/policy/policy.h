@@ -141,12 +141,12 @@ struct policy_request {
 				uint64_t epoch;       /* of the gate */
 				uint64_t used_tokens; /* in the minute before
 							 its start */
-				uint64_t day;         /* of the reservation */
+				uint32_t day;         /* of the reservation */
+				uint32_t used_starts; /* as used_tokens */
 			};
 		};
-		uint32_t used_starts; /* as used_tokens */
-		uint8_t retry_cost;   /* the last one paid */
-		uint8_t failures;     /* that count, in this lane */
+		uint8_t retry_cost; /* the last one paid */
+		uint8_t failures;   /* that count, in this lane */
 		uint8_t flags;
 		enum policy_class rank : 8;           /* after ageing */
 		uint32_t waited[POLICY_WAIT_REASONS]; /* why_flip() */
