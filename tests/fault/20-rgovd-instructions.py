@@ -258,7 +258,7 @@ class Death(Path):
         super().stage(rig)
         rig.third = Load(rig.rgovd)
         permit, *calls = itertools.islice(rig.numbers, 4)
-        rig.third.say(f"permit {permit} a 100")
+        rig.third.say(f"permit {permit} a 100 {FAST}")
         for number in calls:
             rig.third.say(f"call {number} b {SLOW} again 0")
         wait_until(lambda: permit in rig.third.answers, what="a permit",

@@ -209,14 +209,12 @@ MUTANTS = [
            "	if (window->pending > 0)\n		return UINT64_MAX;\n",
            ""),
           ("a lane's tokens are not asked", "admit",
-           "	if (*ret_wait_ns == 0)\n		return POLICY_WAIT_TURN;\n"
-           "	return tokens_wait_for_day(&lane->tokens",
-           "	*ret_wait_ns = 0;\n	return POLICY_WAIT_TURN;\n"
-           "	return tokens_wait_for_day(&lane->tokens"),
+           "	*ret_wait_ns = tokens_wait(&lane->tokens, amount, now_ns);\n",
+           "	*ret_wait_ns = amount * 0;\n"),
           ("the host's tokens are not asked", "admit",
-           "		!host_has_tokens(policy, request, now_ns, ret_next_ns))",
-           "		(host_has_tokens(policy, request, now_ns, ret_next_ns),"
-           " false))"),
+           "	if (!host_has_tokens(policy, request, now_ns, ret_next_ns))",
+           "	if (!host_has_tokens(policy, request, now_ns, ret_next_ns) &&"
+           " false)"),
           ("a user's budget is not asked", "order",
            "	if (budget == NULL)\n		return POLICY_WAIT_TURN;\n",
            "	if (budget == NULL || flow->first != NULL)\n"
@@ -264,7 +262,8 @@ MUTANTS = [
            "		request->user_entry->refused++;\n"
            "		request->user_entry->admitted++;\n"),
           ("a failure behind a closed gate counts", "retry",
-           "!closes && !was_closed;", "!closes;"),
+           "				 (!was_closed || is_probe));",
+           "				 (!was_closed || is_probe || true));"),
           ("a success refunds too much", "retry",
            "request->p.retry_cost ? request->p.retry_cost : 1;",
            "request->p.retry_cost ? request->p.retry_cost : 2;"),
