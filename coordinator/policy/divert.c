@@ -246,7 +246,8 @@ static void add_waiting(struct list *list, const struct policy_lane *lane)
 static bool begin_list(struct list *list, size_t room)
 {
 	list->room = room;
-	list->items = room ? malloc(room * sizeof(*list->items)) : NULL;
+	list->items =
+		room ? malloc(room * sizeof(struct policy_request *)) : NULL;
 	return list->items != NULL;
 }
 
