@@ -106,6 +106,13 @@ enum rgov_result {
 	RGOV_R_REPLY_TOO_LARGE,
 	RGOV_R_AMBIGUOUS,
 	RGOV_R_NO_MEMORY,
+	/* Of tasks alone. */
+	RGOV_R_NO_TASK,      /* there is none of that id (any more) */
+	RGOV_R_TASK_GONE,    /* its reply was kept for task_result_ttl */
+	RGOV_R_NOT_YOURS,    /* another uid's task */
+	RGOV_R_KEY_TAKEN,    /* another request has that idempotency key */
+	RGOV_R_STORE_FAILED, /* rgovd's disk: message says what */
+	RGOV_R_NO_STORE,     /* tasks are switched off */
 };
 
 /*
@@ -302,6 +309,154 @@ RGOV_PUBLIC int rgov_permit(struct rgov *gov,
  * something. -ESTALE: not a permit of this process. */
 RGOV_PUBLIC int rgov_settle(struct rgov *gov, const struct rgov_ticket *ticket,
 	enum rgov_settlement how, int64_t input_tokens, int64_t output_tokens);
+
+/* ------------------------------------------------------------ tasks */
+
+/*
+ * A task is a call that is durable: once it is submitted rgovd keeps it on disk
+ * until it has ended, whatever dies, and its end for a while.  Any process of
+ * this host that the same uid runs may ask for it by its id.
+ */
+
+struct rgov_task_id {
+	unsigned char bytes[16]; /* a UUID, version 7 */
+};
+enum { RGOV_TASK_ID_BYTES = 37 }; /* as text, with the final zero */
+
+RGOV_PUBLIC void rgov_task_id_text(
+	const struct rgov_task_id *id, char ret_text[RGOV_TASK_ID_BYTES]);
+/* -EINVAL: it is no UUID (rgov_why() says what was expected). */
+RGOV_PUBLIC int rgov_task_id_parse(
+	const char *text, struct rgov_task_id *ret_id);
+
+enum rgov_task_state {
+	RGOV_T_QUEUED = 0,
+	RGOV_T_RUNNING,
+	RGOV_T_SUCCEEDED, /* this and the next are final */
+	RGOV_T_FAILED,
+	RGOV_T_CANCELLED,
+	RGOV_T_EXPIRED, /* its timeout passed before its end */
+};
+RGOV_PUBLIC const char *rgov_task_state_name(enum rgov_task_state state);
+
+/* Beside the request, whose timeout_ms is that of the submit. */
+struct rgov_task_options {
+	size_t size;          /* sizeof(struct rgov_task_options) */
+	uint64_t timeout_ms;  /* of the task, from now; 0: rgovd's task_timeout
+			       */
+	const char *key;      /* idempotency key, 1 to 128 printable bytes: the
+				 same key and request give the same task, another
+				 request RGOV_R_KEY_TAKEN; NULL: none */
+	const char *callback; /* a URL of this host that gets the end; it must
+				 be allowed by task_callbacks; NULL: none */
+};
+
+/* Filled by the library.  Times are nanoseconds since 1970; 0: not yet. */
+struct rgov_task {
+	size_t size; /* sizeof(struct rgov_task), set by the caller */
+	/* How the question ended.  Not OK: message says why, and the rest is
+	 * not there. */
+	enum rgov_result answer;
+	struct rgov_task_id id;
+	enum rgov_task_state state;
+	uint64_t submitted_ns, started_ns, ended_ns;
+	uint64_t forget_ns;    /* its reply is kept until then */
+	uint32_t runs;         /* how often it was begun */
+	uint32_t position;     /* while queued, 1: the next of its model */
+	uint64_t predicted_ns; /* how much longer it may wait */
+	/* Of one that has ended: as of a call. */
+	enum rgov_result result;
+	int http_status;
+	uint32_t attempts;
+	int64_t input_tokens, output_tokens; /* -1: not known */
+	int64_t cache_read_tokens, cache_write_tokens;
+	uint64_t wait_ns, execution_ns;
+	uint64_t retry_after_ms; /* of a refusal */
+	char code[64], message[256], request_id[64];
+	char model[256]; /* that answered, where another than was asked; "" */
+};
+
+/*
+ * The functions below return 0 whenever rgovd answered (ret_task->answer says
+ * how), else -errno as rgov_call().  timeout_ms bounds the question, not the
+ * task; 0: 600 s.
+ */
+
+/* On disk when it returns: ret_task->id names it. */
+RGOV_PUBLIC int rgov_task_submit(struct rgov *gov,
+	const struct rgov_request *request,
+	const struct rgov_task_options *options, struct rgov_task *ret_task);
+/* How it stands. */
+RGOV_PUBLIC int rgov_task_show(struct rgov *gov, const struct rgov_task_id *id,
+	struct rgov_task *ret_task);
+/* The same once it has ended, or after timeout_ms as it stands then (0: at
+ * once).  Woken, not polled. */
+RGOV_PUBLIC int rgov_task_wait(struct rgov *gov, const struct rgov_task_id *id,
+	uint64_t timeout_ms, struct rgov_task *ret_task);
+/* How it stands and, where it has ended, its reply with the body, which the
+ * caller ends with rgov_reply_fini(). */
+RGOV_PUBLIC int rgov_task_fetch(struct rgov *gov, const struct rgov_task_id *id,
+	struct rgov_task *ret_task, struct rgov_reply *ret_reply);
+/* It is no longer wanted: how it stands then.  One that is with the provider
+ * ends soon. */
+RGOV_PUBLIC int rgov_task_cancel(struct rgov *gov,
+	const struct rgov_task_id *id, struct rgov_task *ret_task);
+
+/* The same for event loops: hands a question in and returns at once... */
+enum rgov_task_verb {
+	RGOV_TASK_SHOW = 0,
+	RGOV_TASK_WAIT,
+	RGOV_TASK_FETCH,
+	RGOV_TASK_CANCEL,
+};
+RGOV_PUBLIC int rgov_task_ask(struct rgov *gov, enum rgov_task_verb verb,
+	const struct rgov_task_id *id, uint64_t timeout_ms, uint32_t flags,
+	struct rgov_ticket *ret_ticket);
+RGOV_PUBLIC int rgov_task_ask_submit(struct rgov *gov,
+	const struct rgov_request *request,
+	const struct rgov_task_options *options,
+	struct rgov_ticket *ret_ticket);
+/* ... and takes the answer, as rgov_wait() does; ret_reply may be NULL. */
+RGOV_PUBLIC int rgov_task_answer(struct rgov *gov,
+	const struct rgov_ticket *ticket, uint64_t timeout_ms,
+	struct rgov_task *ret_task, struct rgov_reply *ret_reply);
+
+/* Which tasks: all conditions at once. */
+struct rgov_task_filter {
+	size_t size;      /* sizeof(struct rgov_task_filter) */
+	const char *user; /* NULL: of all users */
+	const char *text; /* in model id, user or key; NULL: any */
+	uint32_t states;  /* 1 << enum rgov_task_state each; 0: all */
+	uint32_t most;    /* rows; 0: 100; at most 1000 */
+	const struct rgov_task_id *older_than; /* the last of the page before;
+						  NULL: from the newest on */
+};
+struct rgov_task_row {
+	struct rgov_task_id id;
+	enum rgov_task_state state;
+	enum rgov_result result; /* ended */
+	int http_status;
+	enum rgov_priority priority;
+	int has_reply; /* 1: rgov_task_fetch() finds one */
+	uint32_t uid, runs;
+	uint64_t submitted_ns, started_ns, ended_ns, deadline_ns;
+	char user[64], model[256], key[129];
+};
+/* A table that the caller ends with free(), the newest first: the number of its
+ * rows, or -errno; -EIO and rgov_why(): the store does not answer. */
+RGOV_PUBLIC int rgov_task_list(struct rgov *gov,
+	const struct rgov_task_filter *filter,
+	struct rgov_task_row **ret_table);
+
+struct rgov_task_event {
+	uint64_t at_ns;
+	char what[24]; /* "submitted", "started", "reissued", … */
+	char detail[96];
+};
+/* The same for what happened to one task, the oldest first.  -ENOENT: there is
+ * none of that id; -EPERM: it is another uid's. */
+RGOV_PUBLIC int rgov_task_history(struct rgov *gov,
+	const struct rgov_task_id *id, struct rgov_task_event **ret_table);
 
 /* ------------------------------------------------------------ event loops */
 

@@ -93,6 +93,18 @@ const char *rgov_result_name(enum rgov_result result)
 		return "ambiguous";
 	case RGOV_R_NO_MEMORY:
 		return "no memory";
+	case RGOV_R_NO_TASK:
+		return "no such task";
+	case RGOV_R_TASK_GONE:
+		return "task gone";
+	case RGOV_R_NOT_YOURS:
+		return "not yours";
+	case RGOV_R_KEY_TAKEN:
+		return "key taken";
+	case RGOV_R_STORE_FAILED:
+		return "store failed";
+	case RGOV_R_NO_STORE:
+		return "no store";
 	}
 	return "unknown";
 }
@@ -117,7 +129,8 @@ static_assert((int)RGOV_REASONS_ROOM == (int)SHM_REASONS_MAX &&
 	"and has all of them");
 
 static_assert((int)RGOV_R_NO_MEMORY == (int)SHM_NO_MEMORY &&
-		      (int)SHM_NO_MEMORY == SHM_RESULTS - 1,
+		      (int)RGOV_R_NO_STORE == (int)SHM_NO_STORE &&
+		      (int)SHM_NO_STORE == SHM_RESULTS - 1,
 	"rgov_result is shm_result");
 
 const char *rgov_version(void)

@@ -228,6 +228,13 @@ static void on_submitted(void *owner, struct door_slot *slot,
 	struct request *request = request_create(governor, submission);
 	struct door_reply none = plain_reply(SHM_NO_MEMORY);
 
+	if (submission->task != NULL) {
+		none.result = SHM_NO_STORE;
+		none.message = "tasks are switched off (tasks = false)";
+		door_complete(slot, &none);
+		request_free(request);
+		return;
+	}
 	if (request == NULL) {
 		none.message = "rgovd has no memory";
 		door_complete(slot, &none);
@@ -360,6 +367,15 @@ static bool on_lets_govern(void *owner, uid_t uid)
 	return config_lets_govern(governor->config, geteuid(), uid);
 }
 
+static bool on_lets_read_tasks(
+	void *owner, uid_t uid, const gid_t *gids, size_t n_gids)
+{
+	struct governor *governor = owner;
+
+	return config_lets_read_tasks(
+		governor->config, geteuid(), uid, gids, n_gids);
+}
+
 static int on_verb(void *owner, enum wire_verb verb, uid_t uid, char *ret_text,
 	size_t bytes)
 {
@@ -397,6 +413,7 @@ const struct door_handlers *governor_handlers(void)
 		.reattached = on_reattached,
 		.lets_in = on_lets_in,
 		.lets_govern = on_lets_govern,
+		.lets_read_tasks = on_lets_read_tasks,
 		.verb = on_verb,
 		.explain = on_explain,
 	};

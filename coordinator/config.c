@@ -276,3 +276,14 @@ bool config_lets_govern(const struct config *config, uid_t own_uid, uid_t uid)
 		return lists(&config->admin_uids, uid);
 	return uid == 0 || uid == own_uid;
 }
+
+bool config_lets_read_tasks(const struct config *config, uid_t own_uid,
+	uid_t uid, const gid_t *gids, size_t n_gids)
+{
+	if (uid == own_uid || config_lets_govern(config, own_uid, uid))
+		return true;
+	for (size_t i = 0; i < n_gids; i++)
+		if (lists(&config->tasks.gids, gids[i]))
+			return true;
+	return false;
+}

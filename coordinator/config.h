@@ -35,6 +35,18 @@ struct config_ids {
 	size_t n;
 };
 
+/* Of durable tasks: tasks.h. */
+struct config_tasks {
+	bool are_on;
+	const char *state_dir;                  /* NAME.tasks.db lies there */
+	uint64_t timeout_ns;                    /* of a task that names none */
+	uint64_t result_ttl_ns, record_ttl_ns;  /* kept after its end */
+	uint32_t max_tasks, max_tasks_per_user; /* not ended */
+	const char *const *callbacks;           /* what their URLs begin with */
+	size_t n_callbacks;
+	struct config_ids gids; /* read the tasks of others */
+};
+
 /* What is in force.  All pointers live as long as the configuration. */
 struct config {
 	const char *name;
@@ -59,6 +71,8 @@ struct config {
 	enum config_client_death on_client_death;
 	bool shadow; /* let everything through, and say what would wait */
 	const char *record; /* a file for a trace of the traffic; NULL: none */
+
+	struct config_tasks tasks;
 
 	enum loop_engine loop;
 	uint32_t spin_us; /* as configured, whatever the number of CPUs */
@@ -154,5 +168,10 @@ bool config_lets_in(const struct config *config, uid_t own_uid, uid_t uid,
 /* May this peer give administrative orders?  admin_uids, else root and own_uid.
  */
 bool config_lets_govern(const struct config *config, uid_t own_uid, uid_t uid);
+
+/* May this peer read and cancel the tasks of other uids?  Who governs, rgovd's
+ * own uid, and the members of task_gids. */
+bool config_lets_read_tasks(const struct config *config, uid_t own_uid,
+	uid_t uid, const gid_t *gids, size_t n_gids);
 
 #endif

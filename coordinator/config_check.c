@@ -52,6 +52,35 @@ static void choose_runtime_dir(struct config_draft *draft)
 			"default");
 }
 
+/* As the runtime directory; root has /var/lib. */
+static void choose_state_dir(struct config_draft *draft)
+{
+	const struct config_key *key = &config_keys[CONFIG_K_FLAT_state_dir];
+	const char *given = config_variable(draft, "STATE_DIRECTORY");
+	const char *state = config_variable(draft, "XDG_STATE_HOME");
+	const char *home = config_variable(draft, "HOME");
+
+	if (given != NULL)
+		config_set(draft, key, CONFIG_AMBIENT,
+			config_printf(
+				draft, "%.*s", (int)strcspn(given, ":"), given),
+			"environment STATE_DIRECTORY");
+	else if (geteuid() == 0)
+		config_set(
+			draft, key, CONFIG_DEFAULT, "/var/lib/rgov", "default");
+	else if (state != NULL)
+		config_set(draft, key, CONFIG_AMBIENT,
+			config_printf(draft, "%s/rgov", state),
+			"environment XDG_STATE_HOME");
+	else if (home != NULL)
+		config_set(draft, key, CONFIG_AMBIENT,
+			config_printf(draft, "%s/.local/state/rgov", home),
+			"environment HOME");
+	else
+		config_set(
+			draft, key, CONFIG_DEFAULT, "/var/lib/rgov", "default");
+}
+
 void config_complete(struct config_draft *draft)
 {
 	struct config *config = draft->config;
@@ -60,6 +89,8 @@ void config_complete(struct config_draft *draft)
 	fit_guard(draft);
 	if (config->runtime_dir == NULL)
 		choose_runtime_dir(draft);
+	if (config->tasks.state_dir == NULL)
+		choose_state_dir(draft);
 	if (config->socket == NULL && config->runtime_dir != NULL)
 		config_set(draft, &config_keys[CONFIG_K_FLAT_socket],
 			CONFIG_DEFAULT,

@@ -45,6 +45,10 @@ static_assert(offsetof(struct policy_model, n_fallback) -
 			      offsetof(struct policy_model, fallback) ==
 		      offsetof(struct config_texts, n),
 	"a list of texts is a struct config_texts");
+static_assert(offsetof(struct config, tasks.n_callbacks) -
+			      offsetof(struct config, tasks.callbacks) ==
+		      offsetof(struct config_texts, n),
+	"and so is this one");
 static_assert((int)CONFIG_NAME_BYTES == (int)SHM_NAME_BYTES - 1,
 	"a name fits the board and the wire");
 

@@ -127,7 +127,7 @@ bool config_ids_set(struct config_draft *draft, const struct config_key *key,
 	return true;
 }
 
-/* ------------------------------------------------------------ model ids */
+/* ------------------------------------------------------------ texts */
 
 enum { MODEL_BYTES = 512 };
 
@@ -173,6 +173,25 @@ static const char *judge_model(
 }
 static_assert(CONFIG_FALLBACKS == 8 && MODEL_BYTES == 512, "in the words");
 
+/* The same of what URLs begin with.  Whose address it is, is judged again with
+ * each URL. */
+static const char *judge_url_prefix(
+	const char *const *texts, size_t n, const char *word)
+{
+	if (n == CONFIG_FALLBACKS)
+		return "at most 8 beginnings of URLs";
+	if (strncmp(word, "http://", 7) != 0 || word[7] == '\0' ||
+		strlen(word) > 255 || word[strcspn(word, " \"<>\\^`{|}@")])
+		return "beginnings of URLs of this host, as "
+		       "http://127.0.0.1:8000/tasks/";
+	if (strchr(word + 7, '/') == NULL)
+		return "a path after the host, at least a slash: without it "
+		       "other hosts would begin so, too";
+	if (is_listed(texts, n, word))
+		return "each URL once";
+	return NULL;
+}
+
 bool config_texts_set(struct config_draft *draft, const struct config_key *key,
 	struct config_texts *field, const char *text, const char *origin)
 {
@@ -191,7 +210,9 @@ bool config_texts_set(struct config_draft *draft, const struct config_key *key,
 
 		if (word == NULL)
 			return false;
-		expected = judge_model(texts, n, word);
+		expected = key->type == CONFIG_URLS
+				   ? judge_url_prefix(texts, n, word)
+				   : judge_model(texts, n, word);
 		if (expected != NULL) {
 			config_complain(draft, origin,
 				"%s: expected %s, found %s", key->name,

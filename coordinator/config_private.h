@@ -45,6 +45,7 @@ enum config_type {
 	CONFIG_UIDS, /* struct config_ids: numbers or names */
 	CONFIG_GIDS,
 	CONFIG_MODELS, /* struct config_texts: model ids */
+	CONFIG_URLS,   /* struct config_texts: what URLs begin with */
 };
 
 /* A list of texts. */

@@ -36,7 +36,7 @@ static const struct unit sizes[] = {
 bool config_value_is_list(const struct config_key *key)
 {
 	return key->type == CONFIG_UIDS || key->type == CONFIG_GIDS ||
-	       key->type == CONFIG_MODELS;
+	       key->type == CONFIG_MODELS || key->type == CONFIG_URLS;
 }
 
 bool config_value_is_text(const struct config_key *key)
@@ -60,6 +60,7 @@ bool config_value_is_text(const struct config_key *key)
 	case CONFIG_UIDS:
 	case CONFIG_GIDS:
 	case CONFIG_MODELS:
+	case CONFIG_URLS:
 		return false;
 	}
 	return false;
@@ -389,6 +390,7 @@ bool config_value_set(struct config_draft *draft, const struct config_key *key,
 	case CONFIG_GIDS:
 		return config_ids_set(draft, key, at, text, origin);
 	case CONFIG_MODELS:
+	case CONFIG_URLS:
 		return config_texts_set(draft, key, at, text, origin);
 	}
 	return false;
@@ -465,6 +467,7 @@ void config_value_print(const struct config_key *key, const void *base,
 		print_ids(at, ret_text, bytes);
 		break;
 	case CONFIG_MODELS:
+	case CONFIG_URLS:
 		print_texts(at, ret_text, bytes);
 		break;
 	}

@@ -256,6 +256,12 @@ static const char *outcome_of(const struct door_reply *reply)
 	case SHM_REPLY_TOO_LARGE:
 	case SHM_AMBIGUOUS:
 	case SHM_NO_MEMORY:
+	case SHM_NO_TASK:
+	case SHM_TASK_GONE:
+	case SHM_NOT_YOURS:
+	case SHM_KEY_TAKEN:
+	case SHM_STORE_FAILED:
+	case SHM_NO_STORE:
 	case SHM_RESULTS:
 		break;
 	}
@@ -289,6 +295,12 @@ static const char *refusal_of(enum shm_result result)
 	case SHM_CANCELLED:
 	case SHM_REPLY_TOO_LARGE:
 	case SHM_AMBIGUOUS:
+	case SHM_NO_TASK:
+	case SHM_TASK_GONE:
+	case SHM_NOT_YOURS:
+	case SHM_KEY_TAKEN:
+	case SHM_STORE_FAILED:
+	case SHM_NO_STORE:
 	case SHM_RESULTS:
 		break;
 	}

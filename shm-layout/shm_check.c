@@ -165,7 +165,7 @@ static void check_descriptor(
 {
 	const volatile struct client_slot *of = slot;
 
-	if (of->kind > SHM_PERMIT || of->operation > SHM_CONVERSE ||
+	if (of->kind > SHM_TASK_VERB || of->operation >= SHM_TASK_VERBS ||
 		of->class > SHM_BATCH || of->flags > SHM_FLAGS_ALL)
 		find(walk, BODIES,
 			"slot %u: kind, operation, class or flags unknown",
@@ -222,8 +222,10 @@ static void check_reply(
 		expect_closed(
 			walk, "slot", index, slot->model, sizeof(slot->model));
 	check_place(walk, index, &slot->place);
-	expect_zero(walk, "daemon slot", index, slot->progress,
-		sizeof(slot->progress));
+	if (slot->task.state >= SHM_TASK_STATE_COUNT ||
+		slot->task.result >= SHM_RESULTS)
+		find(walk, WHOLE, "slot %u: task in state %u with result %u",
+			index, slot->task.state, slot->task.result);
 }
 
 static void check_slot(struct walk *walk, uint32_t index,

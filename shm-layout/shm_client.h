@@ -4,11 +4,12 @@
  * once and judges the copy.
  *
  *     0        4096              4096+R          +S             +T
- *     +--------+-----------------+---------------+--------------+
- *     | header | ring: 8 x 8 x n | slots: 192 x n| texts: 4K x n|
- *     +--------+-----------------+---------------+--------------+
+ *     +--------+-----------------+---------------+--------------+--------------+
+ *     | header | ring: 8 x 8 x n | slots: 192 x n| texts: 4K x n| tasks: 4K x
+ * n|
+ *     +--------+-----------------+---------------+--------------+--------------+
  *       (each part starts on a page; n slots; texts are only touched
- *        by the slots in use)
+ *        by the slots in use, tasks by those that speak of tasks)
  *
  * Commit points:
  *   C1 -> D1  slot.word   rgovd sees the descriptor, the settlement, the body
@@ -23,7 +24,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum shm_kind { SHM_CALL = 0, SHM_PERMIT = 1 };
+enum shm_kind {
+	SHM_CALL = 0,
+	SHM_PERMIT = 1,
+	SHM_TASK = 2,      /* a durable call: DONE once it is on disk */
+	SHM_TASK_VERB = 3, /* asks about tasks: shm_task.h */
+};
 
 enum shm_operation { SHM_INVOKE_MODEL = 0, SHM_CONVERSE = 1 };
 
@@ -91,7 +97,7 @@ struct client_slot {
 	_Atomic uint32_t
 		waiting;   /* threads that sleep on the answer: shm_wake.h */
 	uint8_t kind;      /* enum shm_kind */
-	uint8_t operation; /* enum shm_operation */
+	uint8_t operation; /* enum shm_operation, or shm_task_verb */
 	uint8_t class;     /* enum shm_class */
 	uint8_t flags;     /* enum shm_request_flags */
 	uint32_t body_bytes;
@@ -125,7 +131,7 @@ static_assert(sizeof(struct client_text) == SHM_PAGE, "text is ABI");
 /* Where the parts of a file with n slots begin, and its size. */
 struct client_shape {
 	uint32_t slots, ring_entries;
-	size_t ring_off, slots_off, texts_off, total_bytes;
+	size_t ring_off, slots_off, texts_off, tasks_off, total_bytes;
 };
 
 #endif

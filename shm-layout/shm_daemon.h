@@ -19,6 +19,7 @@
 #include "shm-layout/shm_atomic.h"
 #include "shm-layout/shm_limits.h"
 #include "shm-layout/shm_reasons.h"
+#include "shm-layout/shm_task.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -38,8 +39,14 @@ enum shm_result {
 	SHM_NO_CREDENTIALS = 10,
 	SHM_BODY_CHANGED = 11, /* the body is not the submitted one */
 	SHM_REPLY_TOO_LARGE = 12,
-	SHM_AMBIGUOUS = 13, /* it was sent; nobody knows what became of it */
-	SHM_NO_MEMORY = 14, /* rgovd has none */
+	SHM_AMBIGUOUS = 13,    /* it was sent; nobody knows what became of it */
+	SHM_NO_MEMORY = 14,    /* rgovd has none */
+	SHM_NO_TASK = 15,      /* there is no task of that id (any more) */
+	SHM_TASK_GONE = 16,    /* its reply was kept for task_result_ttl */
+	SHM_NOT_YOURS = 17,    /* another uid's task */
+	SHM_KEY_TAKEN = 18,    /* another request has that idempotency key */
+	SHM_STORE_FAILED = 19, /* the disk: message says what */
+	SHM_NO_STORE = 20,     /* tasks are switched off */
 	SHM_RESULTS
 };
 
@@ -100,7 +107,7 @@ static_assert(sizeof(struct daemon_place) == SHM_LINE, "place is ABI");
  *     | word | result | attempts | body     | wait      | ...
  *     +------+--------+----------+----------+-----------+------
  *       ^ {generation:24, state:8}; the futex of the waiter: D3 -> C3
- *     64 code, 128 request id, 192 message, 448 progress, 512 place (D5),
+ *     64 code, 128 request id, 192 message, 448 task, 512 place (D5),
  *     576 waited, 768 model
  *
  * A reply that waited for nothing and was answered by the model that was asked
@@ -127,7 +134,9 @@ struct daemon_slot {
 	char request_id[SHM_REQUEST_ID_BYTES];
 	char message[SHM_MESSAGE_BYTES];
 
-	_Alignas(SHM_LINE) uint64_t progress[8]; /* for streaming; zero today */
+	/* Of SHM_TASK and SHM_TASK_VERB; of a call it is kept for streaming,
+	 * and zero. */
+	_Alignas(SHM_LINE) struct daemon_task task;
 	struct daemon_place place;
 	uint64_t waited_ns[SHM_REASONS_MAX]; /* by enum shm_reason */
 	char model[SHM_OTHER_MODEL_BYTES];   /* that answered: has_model */

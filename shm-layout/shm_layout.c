@@ -73,8 +73,9 @@ struct client_shape client_shape(uint32_t slots)
 			  whole_pages(shape.ring_entries * sizeof(uint64_t));
 	shape.texts_off = shape.slots_off +
 			  whole_pages(slots * sizeof(struct client_slot));
+	shape.tasks_off = shape.texts_off + slots * sizeof(struct client_text);
 	shape.total_bytes =
-		shape.texts_off + slots * sizeof(struct client_text);
+		shape.tasks_off + slots * sizeof(struct client_task);
 	return shape;
 }
 

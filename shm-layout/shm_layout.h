@@ -42,6 +42,13 @@ static inline struct client_text *client_texts(
 					      shape->texts_off);
 }
 
+static inline struct client_task *client_tasks(
+	struct client_header *client, const struct client_shape *shape)
+{
+	return (struct client_task *)(void *)((char *)client +
+					      shape->tasks_off);
+}
+
 static inline _Atomic uint64_t *client_ring(
 	struct client_header *client, const struct client_shape *shape)
 {

@@ -40,6 +40,13 @@ enum {
 	SHM_REASONS_MAX = 24,        /* to wait for: shm_reasons.def */
 	SHM_OTHER_MODEL_BYTES = 256, /* of a fallback, with the final zero */
 
+	SHM_TASK_ID_BYTES = 16,
+	SHM_TASK_KEY_BYTES = 128,       /* an idempotency key */
+	SHM_TASK_CALLBACK_BYTES = 1024, /* a URL */
+	SHM_TASK_TEXT_BYTES = 128,      /* searched for */
+	SHM_TASK_ROWS_MAX = 1000,       /* of one list */
+	SHM_TASK_EVENTS_MAX = 256,      /* of one history */
+
 	SHM_NAME_BYTES = 32, /* a governor's name, with the final zero */
 };
 

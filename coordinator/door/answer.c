@@ -147,6 +147,17 @@ static uint32_t write_waits(
 	return waited;
 }
 
+/* Calls touch its line only after a task used their slot. */
+static void write_task(struct daemon_slot *to, const struct daemon_task *task)
+{
+	static const struct daemon_task none;
+
+	if (task != NULL)
+		to->task = *task;
+	else if (to->task.submitted_ns != 0)
+		to->task = none;
+}
+
 static void write_reply(const struct door_slot *slot,
 	const struct door_reply *reply, enum shm_result result,
 	size_t body_bytes, const char *message)
@@ -170,6 +181,7 @@ static void write_reply(const struct door_slot *slot,
 	to->has_model = reply->model != NULL;
 	if (reply->model != NULL)
 		put_text(to->model, sizeof(to->model), reply->model);
+	write_task(to, reply->task);
 	put_text(to->code, sizeof(to->code), reply->code);
 	put_text(to->request_id, sizeof(to->request_id), reply->request_id);
 	put_text(to->message, sizeof(to->message), message);

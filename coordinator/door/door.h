@@ -40,11 +40,20 @@ struct door_slot {
 	uint8_t flags;       /* enum shm_request_flags of that generation */
 };
 
+/* What a client says of a task, or asks about tasks: struct client_task. */
+struct door_task_words {
+	uint8_t id[SHM_TASK_ID_BYTES];
+	uint64_t timeout_ns;
+	uint32_t states, most;
+	const char *key, *callback, *text; /* "": none */
+};
+
 /* What was found in a slot: all copied and judged, texts zero-terminated; valid
  * during the call. */
 struct door_submission {
 	enum shm_kind kind;
 	enum shm_operation operation;
+	enum shm_task_verb verb; /* of SHM_TASK_VERB */
 	enum shm_class class;
 	uint32_t body_bytes;
 	uint64_t deadline_ns;
@@ -57,6 +66,9 @@ struct door_submission {
 	enum shm_state recovered;
 	/* Who asks. */
 	const char *peer; /* "uid 1000": fairness above the user */
+	uid_t uid;
+	bool reads_tasks;                   /* those of other uids, too */
+	const struct door_task_words *task; /* NULL: it speaks of none */
 };
 
 struct door_settlement {
@@ -88,6 +100,9 @@ struct door_handlers {
 	bool (*lets_in)(
 		void *owner, uid_t uid, const gid_t *gids, size_t n_gids);
 	bool (*lets_govern)(void *owner, uid_t uid);
+	/* May it read and cancel the tasks of other uids? */
+	bool (*lets_read_tasks)(
+		void *owner, uid_t uid, const gid_t *gids, size_t n_gids);
 	/* An administrative verb; words for people into ret_text. 0 or -EINVAL.
 	 */
 	int (*verb)(void *owner, enum wire_verb verb, uid_t uid, char *ret_text,
@@ -192,6 +207,7 @@ struct door_reply {
 	size_t body_bytes;         /* above the region: reply too large */
 	const uint64_t *waited_ns; /* SHM_REASONS_MAX of them; NULL: none */
 	const char *model; /* that answered; NULL: the one that was asked */
+	const struct daemon_task *task; /* NULL: it tells of none */
 };
 
 /* {g, GRANTED}: the permit is out; the slot stays the handlers' until

@@ -46,6 +46,10 @@ struct door {
 	char model_id[SHM_MODEL_BYTES + 1];
 	char headers[SHM_HEADERS_BYTES + 1];
 	char user[SHM_USER_BYTES + 1];
+	struct client_task task; /* one copy: only the copy is judged */
+	char key[SHM_TASK_KEY_BYTES + 1];
+	char callback[SHM_TASK_CALLBACK_BYTES + 1];
+	char text[SHM_TASK_TEXT_BYTES + 1];
 };
 
 /* A message as it came: hear.c. */

@@ -93,5 +93,7 @@ bool peer_is_allowed(struct door_session *session)
 	session->pid = peer.pid;
 	session->pid_started = door_start_time_of(peer.pid);
 	n = peer_groups(session->socket, groups, peer.gid);
+	session->reads_tasks = door->handlers.lets_read_tasks(
+		door->owner, peer.uid, groups, n);
 	return door->handlers.lets_in(door->owner, peer.uid, groups, n);
 }

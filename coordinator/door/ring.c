@@ -70,21 +70,33 @@ static void copy_texts(struct door *door, const struct door_session *session,
 	door->user[copy->user_bytes] = '\0';
 }
 
+static bool has_body(uint8_t kind)
+{
+	return kind == SHM_CALL || kind == SHM_TASK;
+}
+
+/* A question about tasks has no need of a model id and a user. */
 static const char *judge_numbers(const struct copied_slot *copy)
 {
-	if (copy->kind > SHM_PERMIT || copy->operation > SHM_CONVERSE ||
+	bool asks = copy->kind == SHM_TASK_VERB;
+
+	if (copy->kind > SHM_TASK_VERB ||
+		copy->operation >
+			(asks ? (int)SHM_TASK_HISTORY : (int)SHM_CONVERSE) ||
 		copy->class > SHM_BATCH || copy->flags > SHM_FLAGS_ALL)
 		return "kind, operation, class or flags: unknown value";
-	if (copy->model_bytes < 1 || copy->model_bytes > SHM_MODEL_BYTES)
+	if ((copy->model_bytes < 1 && !asks) ||
+		copy->model_bytes > SHM_MODEL_BYTES)
 		return "model id: expected 1 to 2048 bytes";
-	if (copy->user_bytes < 1 || copy->user_bytes >= SHM_USER_BYTES)
+	if ((copy->user_bytes < 1 && !asks) ||
+		copy->user_bytes >= SHM_USER_BYTES)
 		return "user: expected 1 to 63 bytes";
 	if (copy->headers_bytes > SHM_HEADERS_BYTES)
 		return "headers: expected at most 2048 bytes";
 	if (copy->body_bytes > SHM_BODY_MAX)
 		return "body: expected at most 25000000 bytes";
-	if (copy->kind == SHM_PERMIT && copy->body_bytes != 0)
-		return "body: expected none with a permit";
+	if (!has_body(copy->kind) && copy->body_bytes != 0)
+		return "body: expected none with a permit or a question";
 	if (copy->deadline_ns == 0)
 		return "deadline: expected one";
 	/* Above it, sums of them could wrap. */
@@ -106,6 +118,46 @@ static const char *judge_texts(
 	return NULL;
 }
 
+/* One text of the copy, closed with a zero; NULL, or what is wrong. */
+static const char *take_text(const char *from, uint16_t bytes, size_t most,
+	char *ret_text, const char *wrong)
+{
+	if (bytes > most || !is_text(from, bytes))
+		return wrong;
+	memcpy(ret_text, from, bytes);
+	ret_text[bytes] = '\0';
+	return NULL;
+}
+
+/* What it says of tasks, copied once; NULL, or what is wrong. */
+static const char *copy_task(struct door *door,
+	const struct door_session *session, uint32_t index,
+	struct door_task_words *ret_words)
+{
+	struct client_task *copy = &door->task;
+	const char *wrong;
+
+	memcpy(copy, session_client_task(session, index), sizeof(*copy));
+	wrong = take_text(copy->key, copy->key_bytes, SHM_TASK_KEY_BYTES,
+		door->key, "key: expected at most 128 printable bytes");
+	if (wrong == NULL)
+		wrong = take_text(copy->callback, copy->callback_bytes,
+			SHM_TASK_CALLBACK_BYTES, door->callback,
+			"callback: expected at most 1024 printable bytes");
+	if (wrong == NULL)
+		wrong = take_text(copy->text, copy->text_bytes,
+			SHM_TASK_TEXT_BYTES, door->text,
+			"text: expected at most 128 printable bytes");
+	*ret_words = (struct door_task_words){.timeout_ns = copy->timeout_ns,
+		.states = copy->states,
+		.most = copy->most,
+		.key = door->key,
+		.callback = door->callback,
+		.text = door->text};
+	memcpy(ret_words->id, copy->id, sizeof(ret_words->id));
+	return wrong;
+}
+
 /* ------------------------------------------------------------ handing out */
 
 /* The descriptor of an accepted generation goes to the handlers, or the request
@@ -117,6 +169,8 @@ static void submit(struct door_session *session, struct door_slot *slot,
 	struct copied_slot copy =
 		copy_slot(session_client_slot(session, slot->index));
 	const char *wrong = judge_numbers(&copy);
+	bool of_tasks = copy.kind == SHM_TASK || copy.kind == SHM_TASK_VERB;
+	struct door_task_words task;
 
 	slot->flags = copy.flags & SHM_FLAGS_ALL;
 	if (recovered == SHM_GRANTED && copy.kind != SHM_PERMIT)
@@ -125,6 +179,8 @@ static void submit(struct door_session *session, struct door_slot *slot,
 		copy_texts(door, session, slot->index, &copy);
 		wrong = judge_texts(door, &copy);
 	}
+	if (wrong == NULL && of_tasks)
+		wrong = copy_task(door, session, slot->index, &task);
 	if (wrong != NULL) {
 		answer_at_once(slot, SHM_INVALID, wrong);
 		return;
@@ -145,7 +201,11 @@ static void submit(struct door_session *session, struct door_slot *slot,
 			.app = session->app,
 			.is_idempotent = (copy.flags & SHM_NOT_IDEMPOTENT) == 0,
 			.recovered = recovered,
+			.verb = copy.operation,
 			.peer = session->peer,
+			.uid = session->uid,
+			.reads_tasks = session->reads_tasks,
+			.task = of_tasks ? &task : NULL,
 		});
 }
 

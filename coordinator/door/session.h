@@ -27,6 +27,7 @@ struct door_session {
 	uid_t uid;
 	char app[SHM_APP_BYTES];
 	char peer[DOOR_PEER_BYTES]; /* its uid in words */
+	bool reads_tasks;           /* of other uids, too */
 	uint8_t id[16];
 
 	uint32_t n_slots;
@@ -85,6 +86,12 @@ static inline const struct client_text *session_client_text(
 	const struct door_session *session, uint32_t slot)
 {
 	return client_texts(session->client, &session->client_shape) + slot;
+}
+
+static inline const struct client_task *session_client_task(
+	const struct door_session *session, uint32_t slot)
+{
+	return client_tasks(session->client, &session->client_shape) + slot;
 }
 
 static inline struct daemon_slot *session_daemon_slot(

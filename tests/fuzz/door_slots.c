@@ -151,7 +151,7 @@ static void act(struct fuzz *fuzz)
 		(void)rig_turn(rig, 0);
 		break;
 	case FINISH:
-		(void)rig_finish(rig, fuzz_byte(fuzz) % (SHM_NO_MEMORY + 1));
+		(void)rig_finish(rig, fuzz_byte(fuzz) % SHM_RESULTS);
 		break;
 	case MESSAGE:
 		send_message(fuzz);

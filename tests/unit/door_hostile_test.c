@@ -207,7 +207,7 @@ static void no_deadline(struct client_slot *slot, struct client_text *text)
 static void other_kind(struct client_slot *slot, struct client_text *text)
 {
 	(void)text;
-	slot->kind = 2;
+	slot->kind = 4;
 }
 static void other_operation(struct client_slot *slot, struct client_text *text)
 {
@@ -259,6 +259,21 @@ static void zero_in_headers(struct client_slot *slot, struct client_text *text)
 	memcpy(text->headers, "A: b\n", 6);
 	slot->headers_bytes = 6;
 }
+static void other_verb(struct client_slot *slot, struct client_text *text)
+{
+	(void)text;
+	slot->kind = SHM_TASK_VERB;
+	slot->body_bytes = 0;
+	slot->operation = SHM_TASK_VERBS;
+}
+static void question_with_body(
+	struct client_slot *slot, struct client_text *text)
+{
+	(void)text;
+	slot->kind = SHM_TASK_VERB;
+	slot->operation = SHM_TASK_LOOK;
+	slot->body_bytes = 1;
+}
 static void permit_with_body(struct client_slot *slot, struct client_text *text)
 {
 	/* It would count among the queued bytes for ever. */
@@ -277,7 +292,7 @@ static void wrong_descriptors_are_invalid(void)
 		other_kind, other_operation, other_class, other_flags,
 		many_tokens, many_output, bell_in_user, line_in_user,
 		delete_in_model, zero_in_model, zero_in_headers,
-		permit_with_body};
+		permit_with_body, other_verb, question_with_body};
 	struct scene scene = open_scene();
 	uint32_t generation = 0;
 

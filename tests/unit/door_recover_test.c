@@ -612,9 +612,9 @@ static void forge_header(struct raw *raw, uint32_t slots)
 static void one_file_does_not_pass_for_another(void)
 {
 	/* A client control file of 1 slot is as large as a daemon control file
-	 * of 12, is rgovd's own, and its client may write and seal it: permits
+	 * of 16, is rgovd's own, and its client may write and seal it: permits
 	 * that were never granted could be in it, and any session's name. */
-	enum { SLOTS = 12 };
+	enum { SLOTS = 16 };
 	struct rig *rig = rig_start();
 	int fds[WIRE_REATTACH_FDS];
 	char why[SHM_MESSAGE_BYTES] = "";

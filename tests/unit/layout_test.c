@@ -68,9 +68,11 @@ static void client_files_of_every_size(void)
 			  shape.ring_off + entries * sizeof(uint64_t));
 		CU_ASSERT(shape.texts_off >=
 			  shape.slots_off + n * sizeof(struct client_slot));
-		CU_ASSERT(shape.total_bytes >=
+		CU_ASSERT(shape.tasks_off >=
 			  shape.texts_off + n * sizeof(struct client_text));
-		CU_ASSERT(shape.total_bytes <= 8u << 20);
+		CU_ASSERT(shape.total_bytes >=
+			  shape.tasks_off + n * sizeof(struct client_task));
+		CU_ASSERT(shape.total_bytes <= 9u << 20);
 	}
 }
 

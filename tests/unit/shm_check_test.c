@@ -191,7 +191,7 @@ static void spoilt_content_is_named(void)
 	} while (0)
 
 	set_words(&files, 1, SHM_SUBMIT, 1, SHM_DONE);
-	FINDS(theirs->kind = 2, theirs->kind = 0, 1);
+	FINDS(theirs->kind = 4, theirs->kind = 0, 1);
 	FINDS(theirs->flags = 4, theirs->flags = 0, 1);
 	FINDS(theirs->model_bytes = 2049, theirs->model_bytes = 0, 1);
 	FINDS(theirs->user_bytes = 64, theirs->user_bytes = 0, 1);
@@ -207,7 +207,8 @@ static void spoilt_content_is_named(void)
 		memset(ours->code, 0, sizeof(ours->code)), 6);
 	FINDS(memset(ours->message, 'x', sizeof(ours->message)),
 		memset(ours->message, 0, sizeof(ours->message)), 6);
-	FINDS(ours->progress[7] = 1, ours->progress[7] = 0, 12);
+	FINDS(ours->task.state = SHM_TASK_STATE_COUNT, ours->task.state = 0, 6);
+	FINDS(ours->task.result = SHM_RESULTS, ours->task.result = 0, 6);
 	FINDS(ours->waited = 1u << SHM_REASONS, ours->waited = 0, 6);
 	FINDS(ours->has_model = 2, ours->has_model = 0, 6);
 	ours->has_model = 1;

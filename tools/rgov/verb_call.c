@@ -231,8 +231,14 @@ static int exit_code_of(const struct rgov_reply *reply)
 		return EX_DATAERR;
 	case RGOV_R_NO_CREDENTIALS:
 		return EX_CONFIG;
-	case RGOV_R_BODY_CHANGED:
-		return EX_SOFTWARE; /* nobody else has this body */
+	case RGOV_R_BODY_CHANGED: /* nobody else has this body */
+	case RGOV_R_NO_TASK:      /* as no call ends */
+	case RGOV_R_TASK_GONE:
+	case RGOV_R_NOT_YOURS:
+	case RGOV_R_KEY_TAKEN:
+	case RGOV_R_STORE_FAILED:
+	case RGOV_R_NO_STORE:
+		break;
 	}
 	return EX_SOFTWARE;
 }
