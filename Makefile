@@ -16,13 +16,14 @@ SANITIZE ?=
 DEPS := gcc make pkg-config liburing-dev libcurl4-openssl-dev libssl-dev \
 	libjsmn-dev libconfuse-dev uthash-dev libncurses-dev \
 	libmicrohttpd-dev libjansson-dev libcunit1-dev curl procps \
+	libsqlite3-dev \
 	python3 python3-dev python3-setuptools python3-flask gunicorn \
 	python3-boto3 openssl tmux
 FAULT_DEPS := clang llvm spin strace faketime python3-h2 tinyproxy
 EXPERIMENT_DEPS := python3-celery python3-redis redis-tools faketime
 LINT_DEPS := clang clang-format clang-tidy cppcheck shellcheck mandoc
 
-PKGS := liburing libcurl libcrypto libconfuse
+PKGS := liburing libcurl libcrypto libconfuse sqlite3
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion \
 	-Wcast-align -Wcast-qual -Wpointer-arith -Wformat=2 -Wundef -Wvla \
 	-Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes \

@@ -20,6 +20,7 @@ BEGIN {
 		"coordinator/door/ coordinator/loop/ coordinator/log.h shm-layout/")
 	allow("coordinator/upstream",
 		"coordinator/upstream/ coordinator/loop/ coordinator/log.h")
+	allow("coordinator/store", "coordinator/store/ coordinator/loop/")
 	allow("tools", "client-lib/rgov.h shm-layout/ tools/board-view/ tools/command-line/")
 
 	allow("tools/rgov-plan",
