@@ -17,6 +17,7 @@
 #ifndef COORDINATOR_POLICY_H
 #define COORDINATOR_POLICY_H
 
+#include "coordinator/policy/lease.h"
 #include "coordinator/policy/policy_config.h"
 
 #include <stdbool.h>
@@ -395,6 +396,54 @@ int policy_restore_overdue(struct policy *policy,
 /* The tokens that a running request holds, or an overdue one was charged. */
 uint64_t policy_reserved(const struct policy_request *request);
 
+/* ------------------------------------------------------------ several hosts
+ */
+
+/*
+ * The limits of requests and tokens per minute, the host's and the lanes', are
+ * those of an account from now on: nothing starts without a lease.  Also to
+ * change the terms; hosts, loss and forget_ns may change, the incarnation not.
+ * -ENOMEM.  To be called after the restore.
+ */
+int policy_share_on(struct policy *policy, const struct lease_terms *terms,
+	uint64_t now_ns);
+/* The limits are this host's alone again. */
+void policy_share_off(struct policy *policy);
+
+/* When policy_share_ask() has something to say; UINT64_MAX: never (not shared).
+ * To be asked after policy_admit(); moves with what is queued.  O(1). */
+uint64_t policy_share_due(const struct policy *policy, uint64_t now_ns);
+/*
+ * The ask to send now; false: not due, or no memory.  One is out at a time: a
+ * new one, due after patience_ns, means that the last one is given up, and its
+ * answer must no longer be given to policy_share_answer() (it would be ignored
+ * by its seq).  Not called (no connection), the lease runs out by itself.
+ */
+bool policy_share_ask(
+	struct policy *policy, uint64_t now_ns, struct lease_ask *ret_ask);
+/* Then ask policy_admit(). */
+void policy_share_answer(struct policy *policy,
+	const struct lease_answer *answer, uint64_t now_ns);
+/* Nothing starts from now on; the next ask, due once nothing is admitted and
+ * not sent, is the good-bye.  True: it was answered, or there is nobody to say
+ * it to. */
+bool policy_share_leave(struct policy *policy, uint64_t now_ns);
+
+struct policy_share_view {
+	enum lease_mode mode;
+	uint64_t since_ns;     /* in this mode */
+	uint64_t until_ns;     /* ACTIVE: the lease ends */
+	uint64_t grows_ns;     /* LOST, share: the full limit / hosts from then
+				  on */
+	uint64_t answered_ns;  /* the last one; 0: none yet */
+	uint32_t hosts, hosts_configured;
+	bool is_namesake;      /* a newer run uses our name */
+	uint64_t asks, answers, syncs, losses; /* totals */
+};
+/* Each limit's own is in the view of the host and the lane. */
+void policy_view_share(const struct policy *policy, uint64_t now_ns,
+	struct policy_share_view *ret_view);
+
 /* ------------------------------------------------------------ to look at */
 
 struct policy_lane_view {
@@ -426,6 +475,7 @@ struct policy_lane_view {
 	uint32_t learned_output;   /* 95th percentile, tokens; 0: not known */
 	enum policy_reason reason; /* what holds its first; TURN: nothing */
 	uint64_t reason_since_ns;
+	struct lease_view lease;
 };
 
 struct policy_user_view {
@@ -455,6 +505,7 @@ struct policy_host_view {
 	uint64_t tokens_limit, tokens_reserved;
 	int64_t tokens_used_today;
 	uint64_t tokens_day_limit, tokens_day;
+	struct lease_view lease;
 };
 
 void policy_view_host(const struct policy *policy, uint64_t now_ns,
