@@ -563,6 +563,64 @@ def forget_governor(name):
                 os.unlink(path)
 
 
+# ---------------------------------------------------------------- Redis
+
+class Redis:
+    """redis-server on a free loopback port, which it keeps over a restart; what
+    was written is there after kill9() and start().  argv: further arguments."""
+
+    def __init__(self, argv=()):
+        self.scratch = Scratch()
+        self.extra_argv = [str(a) for a in argv]
+        self.port = None
+        self.process = None
+
+    def __enter__(self):
+        # Somebody may take the port before Redis does.
+        for attempt in range(3):
+            with socket.socket() as finder:
+                finder.bind(("127.0.0.1", 0))
+                self.port = finder.getsockname()[1]
+            try:
+                self.start()
+                return self
+            except Failed:
+                if attempt == 2 or "in use" not in self.process.tail():
+                    raise
+
+    def __exit__(self, failure, *_):
+        try:
+            self.process.stop_well(failure is not None)
+        finally:
+            self.scratch.remove()
+
+    def start(self):
+        folder = self.scratch.path
+        self.process = Process(
+            "redis-server",
+            ["redis-server", "--bind", "127.0.0.1", "--port", self.port,
+             "--dir", folder, "--save", "", "--appendonly", "yes",
+             *self.extra_argv],
+            folder / f"redis{next(_names)}.log", env=base_env())
+        wait_until(self._is_ready, what="an answer of Redis")
+
+    def _is_ready(self):
+        if not self.process.alive():
+            raise Failed("redis-server ended at its start:\n"
+                         + self.process.tail())
+        # While it reads its files it answers LOADING; with a password, NOAUTH.
+        with socket.create_connection(("127.0.0.1", self.port), 5) as link:
+            link.sendall(b"PING\r\n")
+            return link.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+
+    def kill9(self):
+        self.process.kill9()
+
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}/0"
+
+
 # ---------------------------------------------------------------- gunicorn
 
 class Gunicorn:
