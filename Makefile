@@ -16,14 +16,14 @@ SANITIZE ?=
 DEPS := gcc make pkg-config liburing-dev libcurl4-openssl-dev libssl-dev \
 	libjsmn-dev libconfuse-dev uthash-dev libncurses-dev \
 	libmicrohttpd-dev libjansson-dev libcunit1-dev curl procps \
-	libsqlite3-dev \
+	libsqlite3-dev libhiredis-dev redis-server \
 	python3 python3-dev python3-setuptools python3-flask gunicorn \
 	python3-boto3 python3-celery python3-redis redis-server openssl tmux
 FAULT_DEPS := clang llvm spin strace faketime python3-h2 tinyproxy
 EXPERIMENT_DEPS := python3-celery python3-redis redis-tools faketime
 LINT_DEPS := clang clang-format clang-tidy cppcheck shellcheck mandoc
 
-PKGS := liburing libcurl libcrypto libconfuse sqlite3
+PKGS := liburing libcurl libssl libcrypto libconfuse sqlite3 hiredis
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion \
 	-Wcast-align -Wcast-qual -Wpointer-arith -Wformat=2 -Wundef -Wvla \
 	-Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes \
@@ -133,7 +133,7 @@ $(BUILD)/libtools.a: $(SHARED_OBJS)
 
 # Decisions of the policy, limits as rgovd reads them, and nothing else of it.
 TOOL_OBJS_rgov-plan := $(call objs,$(wildcard coordinator/policy/*.c \
-	coordinator/config*.c))
+	coordinator/config*.c) coordinator/cluster/redis_url.c)
 
 define tool_rule
 $(BUILD)/$(1): $(call objs,$(wildcard tools/$(1)/*.c)) $(TOOL_OBJS_$(1)) \

@@ -220,6 +220,7 @@ static int build(struct config_draft *draft)
 		config_check_limits(draft);
 		config_check_blocks(draft);
 		config_check_patterns(draft);
+		config_check_cluster(draft);
 	}
 	if (draft->no_memory)
 		return -ENOMEM;

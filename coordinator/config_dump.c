@@ -2,6 +2,7 @@
  * Configurations to look at: one as text that could be loaded again, and what
  * differs between two.
  */
+#include "coordinator/cluster/redis_url.h"
 #include "coordinator/config_private.h"
 
 #include <errno.h>
@@ -53,6 +54,12 @@ static void dump_value(const struct config_key *key, const void *base,
 	if (config_value_is_text(key) && value[0] == '\0') {
 		fprintf(out, "%s# %s is not set\n", indent, key->name);
 		return;
+	}
+	if (key->type == CONFIG_REDIS) {
+		char secret[CONFIG_VALUE_BYTES];
+
+		memcpy(secret, value, sizeof(secret));
+		redis_url_mask(secret, value, sizeof(value));
 	}
 	if (config_value_is_list(key))
 		snprintf(text, sizeof(text), "{%s}", value);

@@ -2,6 +2,7 @@
  * What a setting that is text may say: paths, host names, URLs.  It looks at
  * the words alone, and for a FILE at whether it can be read.
  */
+#include "coordinator/cluster/redis_url.h"
 #include "coordinator/config_private.h"
 
 #include <arpa/inet.h>
@@ -122,5 +123,7 @@ const char *config_judge_text(const struct config_key *key, const char *text)
 		return judge_region(text);
 	if (key->type == CONFIG_URL)
 		return judge_url(text);
+	if (key->type == CONFIG_REDIS)
+		return redis_url_parse(text, &(struct redis_url){0});
 	return judge_printable(text);
 }

@@ -41,6 +41,8 @@ enum config_type {
 	CONFIG_PATH,   /* absolute */
 	CONFIG_FILE,   /* absolute, and readable now */
 	CONFIG_URL,
+	CONFIG_REDIS, /* const char *, never shown without its password masked
+		       */
 	CONFIG_REGION,
 	CONFIG_UIDS, /* struct config_ids: numbers or names */
 	CONFIG_GIDS,
@@ -224,6 +226,8 @@ void config_build_blocks(struct config_draft *draft);
 void config_complete(struct config_draft *draft);
 void config_check_limits(struct config_draft *draft);
 void config_check_blocks(struct config_draft *draft);
+/* config_cluster.c */
+void config_check_cluster(struct config_draft *draft);
 /* config_pattern.c */
 void config_check_patterns(struct config_draft *draft);
 

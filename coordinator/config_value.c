@@ -47,6 +47,7 @@ bool config_value_is_text(const struct config_key *key)
 	case CONFIG_PATH:
 	case CONFIG_FILE:
 	case CONFIG_URL:
+	case CONFIG_REDIS:
 	case CONFIG_REGION:
 		return true;
 	case CONFIG_U32:
@@ -271,7 +272,7 @@ static bool refuse(struct config_draft *draft, const struct config_key *key,
 	char quoted[CONFIG_FOUND_BYTES];
 
 	/* What stands before an @ may be a password. */
-	if (strchr(text, '@') != NULL)
+	if (key->type == CONFIG_REDIS || strchr(text, '@') != NULL)
 		config_complain(
 			draft, origin, "%s: expected %s", key->name, expected);
 	else
@@ -384,6 +385,7 @@ bool config_value_set(struct config_draft *draft, const struct config_key *key,
 	case CONFIG_PATH:
 	case CONFIG_FILE:
 	case CONFIG_URL:
+	case CONFIG_REDIS:
 	case CONFIG_REGION:
 		return set_text(draft, key, at, text, origin);
 	case CONFIG_UIDS:
@@ -456,6 +458,7 @@ void config_value_print(const struct config_key *key, const void *base,
 	case CONFIG_PATH:
 	case CONFIG_FILE:
 	case CONFIG_URL:
+	case CONFIG_REDIS:
 	case CONFIG_REGION: {
 		const char *const *text = at;
 

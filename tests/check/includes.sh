@@ -18,6 +18,8 @@ BEGIN {
 	allow("coordinator/loop", "coordinator/loop/")
 	allow("coordinator/door",
 		"coordinator/door/ coordinator/loop/ coordinator/log.h shm-layout/")
+	allow("coordinator/cluster",
+		"coordinator/cluster/ coordinator/loop/ coordinator/log.h coordinator/policy/lease.h")
 	allow("coordinator/upstream",
 		"coordinator/upstream/ coordinator/loop/ coordinator/log.h")
 	allow("coordinator/store", "coordinator/store/ coordinator/loop/")
@@ -27,7 +29,7 @@ BEGIN {
 		"coordinator/policy/ coordinator/config.h tools/command-line/")
 
 	# sha256 of a body is taken where the body is read: in door, too.
-	lives("openssl/", "coordinator/upstream/ coordinator/door/ tools/bedrock-sim/")
+	lives("openssl/", "coordinator/upstream/ coordinator/cluster/ coordinator/door/ tools/bedrock-sim/")
 	lives("curl/", "coordinator/upstream/")
 	lives("jsmn.h", "coordinator/upstream/")
 	lives("liburing", "coordinator/loop/")

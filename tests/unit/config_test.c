@@ -431,6 +431,33 @@ static const struct {
 		"1: max_queued: expected 1 to 1000000, found 3.5"},
 	{"spin_us = 101\n", "1: spin_us: expected 0 to 100, found 101"},
 	{"batch_share = 0\n", "1: batch_share: expected 0.01 to 1, found 0"},
+	{"\ncluster = \"http://:hunter2@r1\"\n",
+		"2: cluster: expected redis://host:port/db, "
+		"rediss://host:port/db "
+		"or unix:///path?db=N"},
+	{"cluster = \"redis://:hunter2@r1:x\"\n",
+		"1: cluster: expected a port from 1 to 65535 after the host"},
+	{"cluster_hosts = 3\ncluster = \"redis://r1/x\"\n",
+		"2: cluster: expected a database number from 0 to 1000000 at "
+		"the "
+		"end"},
+	{"\n\ncluster = \"redis://:hunter2@r1\"\n",
+		"3: cluster: on_cluster_loss = share needs cluster_hosts (how "
+		"many "
+		"hosts share the quota), found none"},
+	{"cluster = \"redis://r1\"\non_cluster_loss = perhaps\n",
+		"2: on_cluster_loss: expected one of share|stop|ignore, found "
+		"perhaps"},
+	{"cluster = \"redis://r1\"\ncluster_hosts = 2\n"
+	 "cluster_account = \"a}b\"\n",
+		"3: cluster_account: expected 1 to 64 of A-Z a-z 0-9 . _ / -, "
+		"found "
+		"\"a}b\""},
+	{"cluster = \"redis://r1\"\ncluster_hosts = 2\n"
+	 "cluster_host = \"a b\"\n",
+		"3: cluster_host: expected 1 to 128 of A-Z a-z 0-9 . _ / -, "
+		"found "
+		"\"a b\""},
 	{"batch_share = nan\n",
 		"1: batch_share: expected 0.01 to 1, found nan"},
 	{"batch_share = 0.1.2\n",
@@ -1182,6 +1209,32 @@ static void the_dump_can_be_loaded(void)
 	free(text);
 }
 
+/* The password of `cluster` is in force, and nowhere to be seen; another one is
+ * a change all the same. */
+static void the_password_of_the_cluster_is_not_shown(void)
+{
+	struct config *a, *b;
+	char *text, keys[256];
+
+	a = load("cluster = \"rediss://me:hunter2@r1:7/3\"\ncluster_hosts = "
+		 "3");
+	b = load("cluster = \"rediss://me:hunter3@r1:7/3\"\ncluster_hosts = "
+		 "3");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(a);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(b);
+	CU_ASSERT_STRING_EQUAL(a->cluster.url, "rediss://me:hunter2@r1:7/3");
+	CU_ASSERT_EQUAL(a->cluster.on_loss, CONFIG_LOSS_SHARE);
+	CU_ASSERT_PTR_NOT_NULL(strchr(a->cluster.host, '/'));
+	text = dump(a);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "\"rediss://me:***@r1:7/3\""));
+	CU_ASSERT_PTR_NULL(strstr(text, "hunter"));
+	CU_ASSERT_EQUAL(config_diff(a, b, keys, sizeof(keys)), 1);
+	CU_ASSERT_STRING_EQUAL(keys, "cluster");
+	free(text);
+	config_free(a);
+	config_free(b);
+}
+
 /* What changed is named, apart from that what needs a restart; a short buffer
  * cuts the names, not the count. */
 static void changes_are_named(void)
@@ -1276,6 +1329,7 @@ ISOLATED(the_socket_has_its_place)
 ISOLATED(aws_variables_are_defaults)
 ISOLATED(lists_decide_who_comes_in)
 ISOLATED(the_dump_can_be_loaded)
+ISOLATED(the_password_of_the_cluster_is_not_shown)
 ISOLATED(changes_are_named)
 ISOLATED(the_sample_is_the_defaults)
 
@@ -1295,5 +1349,5 @@ SUITE("config", T(nothing_said_means_the_defaults), T(a_whole_file_is_read),
 	T(the_old_variables_work), T(wrong_layers_name_themselves),
 	T(a_preset_gives_way), T(names_are_plain), T(the_socket_has_its_place),
 	T(aws_variables_are_defaults), T(lists_decide_who_comes_in),
-	T(the_dump_can_be_loaded), T(changes_are_named),
-	T(the_sample_is_the_defaults))
+	T(the_dump_can_be_loaded), T(the_password_of_the_cluster_is_not_shown),
+	T(changes_are_named), T(the_sample_is_the_defaults))
