@@ -22,7 +22,8 @@ BEGIN {
 		"coordinator/cluster/ coordinator/loop/ coordinator/log.h coordinator/policy/lease.h")
 	allow("coordinator/upstream",
 		"coordinator/upstream/ coordinator/loop/ coordinator/log.h")
-	allow("coordinator/store", "coordinator/store/ coordinator/loop/")
+	allow("coordinator/store",
+		"coordinator/store/ coordinator/loop/ shm-layout/shm_atomic.h")
 	allow("tools", "client-lib/rgov.h shm-layout/ tools/board-view/ tools/command-line/")
 
 	allow("tools/rgov-plan",

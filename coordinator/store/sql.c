@@ -1,0 +1,146 @@
+/* One connection, its statements prepared when first used, its errors in words
+ * that never quote what is stored. */
+#include "coordinator/store/inside.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const texts[STORE_SQL_COUNT] = {
+#define X(name, sql) [STORE_SQL_##name] = (sql),
+	STORE_STATEMENTS(X)
+#undef X
+};
+
+/* Another program that looks into the file may be in the way so long. */
+#define BUSY_MS 2000
+
+int store_sql_open(
+	struct store_sql *sql, const char *path, int flags, int cache_kib)
+{
+	char pragmas[160];
+	int rc = sqlite3_open_v2(path, &sql->db,
+		flags | SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
+			SQLITE_OPEN_EXRESCODE,
+		NULL);
+
+	if (rc != SQLITE_OK)
+		return rc;
+	(void)sqlite3_busy_timeout(sql->db, BUSY_MS);
+	/* What is deleted is overwritten where that costs no write of its own.
+	 */
+	(void)snprintf(pragmas, sizeof(pragmas),
+		"PRAGMA cache_size = -%d; PRAGMA secure_delete = FAST; "
+		"PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY",
+		cache_kib);
+	return sqlite3_exec(sql->db, pragmas, NULL, NULL, NULL);
+}
+
+static int prepare(struct store_sql *sql, enum store_statement which)
+{
+	return sqlite3_prepare_v3(sql->db, texts[which], -1,
+		SQLITE_PREPARE_PERSISTENT, &sql->statements[which], NULL);
+}
+
+int store_sql_prepare_all(struct store_sql *sql)
+{
+	int rc = SQLITE_OK;
+
+	for (unsigned int i = 0; rc == SQLITE_OK && i < STORE_SQL_COUNT; i++)
+		if (sql->statements[i] == NULL)
+			rc = prepare(sql, (enum store_statement)i);
+	return rc;
+}
+
+void store_sql_close(struct store_sql *sql)
+{
+	for (unsigned int i = 0; i < STORE_SQL_COUNT; i++)
+		(void)sqlite3_finalize(sql->statements[i]);
+	(void)sqlite3_close(sql->db);
+	*sql = (struct store_sql){.db = NULL};
+}
+
+sqlite3_stmt *store_sql_get(struct store_sql *sql, enum store_statement which)
+{
+	assert(sql->statements[which] != NULL);
+	return sql->statements[which];
+}
+
+int store_sql_run(sqlite3_stmt *statement)
+{
+	int rc = sqlite3_step(statement);
+
+	while (rc == SQLITE_ROW) /* PRAGMA incremental_vacuum */
+		rc = sqlite3_step(statement);
+	(void)sqlite3_reset(statement);
+	(void)sqlite3_clear_bindings(statement);
+	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+int store_sql_do(struct store_sql *sql, enum store_statement which)
+{
+	return store_sql_run(store_sql_get(sql, which));
+}
+
+int store_sql_number(
+	struct store_sql *sql, enum store_statement which, int64_t *ret_number)
+{
+	sqlite3_stmt *statement = store_sql_get(sql, which);
+	int rc = sqlite3_step(statement);
+
+	if (rc == SQLITE_ROW)
+		*ret_number = sqlite3_column_int64(statement, 0);
+	(void)sqlite3_reset(statement);
+	return rc == SQLITE_ROW ? SQLITE_OK : rc;
+}
+
+/* What the system said, where SQLite knows it. */
+static int system_errno(const struct store_sql *sql, int otherwise)
+{
+	int error = sql->db != NULL ? sqlite3_system_errno(sql->db) : 0;
+
+	return error > 0 ? -error : -otherwise;
+}
+
+int store_sql_errno(const struct store_sql *sql, int code)
+{
+	switch (code & 0xff) {
+	case SQLITE_OK:
+		return 0;
+	case SQLITE_FULL:
+		return -ENOSPC;
+	case SQLITE_READONLY:
+		return -EROFS;
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		return -EBUSY;
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+		return -EUCLEAN;
+	case SQLITE_NOMEM:
+		return -ENOMEM;
+	case SQLITE_TOOBIG:
+		return -EFBIG;
+	case SQLITE_MISMATCH:
+	case SQLITE_MISUSE:
+		return -EINVAL;
+	case SQLITE_PERM:
+	case SQLITE_AUTH:
+		return -EACCES;
+	case SQLITE_CANTOPEN:
+		return system_errno(sql, EACCES);
+	default:
+		return system_errno(sql, EIO);
+	}
+}
+
+int store_sql_explain(const struct store_sql *sql, int code, const char *what,
+	char ret_why[STORE_WHY_BYTES])
+{
+	int error = store_sql_errno(sql, code);
+
+	(void)snprintf(ret_why, STORE_WHY_BYTES, "%s: %s (SQLite: %s, %d)",
+		what, strerrordesc_np(-error), sqlite3_errstr(code), code);
+	return error;
+}
