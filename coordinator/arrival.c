@@ -5,6 +5,7 @@
 #include "coordinator/flow.h"
 
 #include "coordinator/hints.h"
+#include "coordinator/tasks.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -31,7 +32,7 @@ enum policy_refusal offer(struct governor *governor,
 	return refusal;
 }
 
-/* It is taken, and waits. */
+/* It is taken, and waits.  A task has no slot any more. */
 static void accept_request(struct request *request, uint64_t now_ns)
 {
 	struct governor *governor = request->governor;
@@ -39,7 +40,8 @@ static void accept_request(struct request *request, uint64_t now_ns)
 	request->accepted_ns = now_ns;
 	request_move(request, REQUEST_QUEUED);
 	COUNT(governor, total_requests);
-	door_mark_accepted(request->slot);
+	if (request->slot != NULL)
+		door_mark_accepted(request->slot);
 	explain_add(request);
 	governor->is_pump_due = true;
 }
@@ -78,7 +80,7 @@ static enum policy_refusal offer_others(struct request *request,
 	return refusal;
 }
 
-static void enqueue(struct request *request)
+void enqueue(struct request *request)
 {
 	uint64_t now = loop_now_ns();
 	uint64_t retry_after_ns = 0;
@@ -96,14 +98,13 @@ static void enqueue(struct request *request)
 		return;
 	}
 	accept_request(request, now);
-	if (request->kind == SHM_CALL) {
+	if (request_is_call(request)) {
 		remark_default(request);
 		show_request(request, BOARD_LIVE_QUEUED);
 	}
 }
 
-static void refuse_body(
-	struct request *request, const struct intake_result *taken)
+void refuse_body(struct request *request, const struct intake_result *taken)
 {
 	if (taken->error == -EINVAL)
 		refuse(request, SHM_INVALID, "InvalidRequest", taken->why, 0);
@@ -115,8 +116,7 @@ static void refuse_body(
 			0);
 }
 
-static void take_demand(
-	struct request *request, const struct bedrock_demand *demand)
+void take_demand(struct request *request, const struct bedrock_demand *demand)
 {
 	request->policy.input_tokens = (uint64_t)demand->input_tokens;
 	request->policy.output_tokens =
@@ -149,7 +149,8 @@ static void on_body_taken(struct intake_job *job)
 	free(job);
 }
 
-static void take_in(struct request *request)
+void take_in(struct request *request, void *owner,
+	void (*done)(struct intake_job *job), char *into)
 {
 	struct governor *governor = request->governor;
 	struct intake_job *job = calloc(1, sizeof(*job));
@@ -158,8 +159,10 @@ static void take_in(struct request *request)
 		refuse(request, SHM_NO_MEMORY, NULL, "no memory", 0);
 		return;
 	}
-	job->done = on_body_taken;
-	job->owner = request;
+	job->done = done;
+	job->owner = owner;
+	job->into = into;
+	job->is_scanned = true;
 	job->operation = request->operation;
 	job->body_bytes = request->body_bytes;
 	request->intake = job;
@@ -206,10 +209,10 @@ static bool is_refused_at_sight(struct request *request)
 	else if (upstream_check(request_model_id(request),
 			 request_headers(request), why) != 0)
 		refuse(request, SHM_INVALID, "InvalidRequest", why, 0);
-	else if (request->kind == SHM_CALL && request->body_bytes == 0)
+	else if (request_is_call(request) && request->body_bytes == 0)
 		refuse(request, SHM_INVALID, "InvalidRequest",
 			"body: expected a JSON object, found nothing", 0);
-	else if (request->kind == SHM_CALL &&
+	else if (request_is_call(request) &&
 		 (text = missing_credentials(governor)) != NULL)
 		refuse(request, SHM_NO_CREDENTIALS, "NoCredentials", text, 0);
 	else if (is_above_queued_bytes(governor))
@@ -221,20 +224,12 @@ static bool is_refused_at_sight(struct request *request)
 	return true;
 }
 
-static void on_submitted(void *owner, struct door_slot *slot,
+static void on_request(struct governor *governor, struct door_slot *slot,
 	const struct door_submission *submission)
 {
-	struct governor *governor = owner;
 	struct request *request = request_create(governor, submission);
 	struct door_reply none = plain_reply(SHM_NO_MEMORY);
 
-	if (submission->task != NULL) {
-		none.result = SHM_NO_STORE;
-		none.message = "tasks are switched off (tasks = false)";
-		door_complete(slot, &none);
-		request_free(request);
-		return;
-	}
 	if (request == NULL) {
 		none.message = "rgovd has no memory";
 		door_complete(slot, &none);
@@ -243,7 +238,8 @@ static void on_submitted(void *owner, struct door_slot *slot,
 	request->slot = slot;
 	request->number = ++governor->numbers;
 	slot->request = request;
-	governor->queued_bytes += request->body_bytes;
+	slot->is_question = false;
+	count_body(request);
 	if (submission->recovered != SHM_DONE)
 		door_forget_place(slot); /* its number was another */
 	if (submission->recovered == SHM_GRANTED) {
@@ -264,26 +260,37 @@ static void on_submitted(void *owner, struct door_slot *slot,
 		return;
 	if (request->kind == SHM_PERMIT)
 		enqueue(request);
+	else if (request->kind == SHM_TASK)
+		task_submit(request, submission);
 	else
-		take_in(request);
+		take_in(request, request, on_body_taken, NULL);
 }
 
-/* Leaves the policy, from wherever it is; true: the caller finishes it now,
- * false: its end is under way. */
-static bool withdraw(struct request *request)
+static void on_submitted(void *owner, struct door_slot *slot,
+	const struct door_submission *submission)
+{
+	if (submission->kind == SHM_TASK_VERB)
+		task_ask(owner, slot, submission);
+	else
+		on_request(owner, slot, submission);
+}
+
+bool withdraw(struct request *request)
 {
 	struct governor *governor = request->governor;
 
 	request->is_unwanted = true;
 	switch (request->stage) {
 	case REQUEST_INTAKE:
-		intake_drop(governor->intake, request->intake);
+		/* NULL: a task that is being written, and will be there. */
+		if (request->intake != NULL)
+			intake_drop(governor->intake, request->intake);
 		return false; /* done() ends it: it may be gone */
 	case REQUEST_LOADING:
 		intake_drop(governor->intake, &request->attempt->load);
 		return false;
 	case REQUEST_QUEUED:
-		if (request->shadow == NULL)
+		if (request->shadow == NULL && !task_unpark(request))
 			policy_remove(governor->policy, &request->policy);
 		return true;
 	case REQUEST_CALLING:
@@ -301,7 +308,10 @@ static void on_cancelled(void *owner, struct door_slot *slot)
 {
 	struct request *request = slot->request;
 
-	(void)owner;
+	if (slot->is_question) {
+		task_unask(owner, slot, true);
+		return;
+	}
 	if (withdraw(request))
 		finish_plainly(request, SHM_CANCELLED, NULL);
 }
@@ -311,6 +321,10 @@ static void on_orphaned(void *owner, struct door_slot *slot)
 	struct governor *governor = owner;
 	struct request *request = slot->request;
 
+	if (slot->is_question) {
+		task_unask(governor, slot, false);
+		return;
+	}
 	request->slot = NULL;
 	if (request->stage == REQUEST_OVERDUE ||
 		(request->stage == REQUEST_PERMIT && governor->is_leaving)) {

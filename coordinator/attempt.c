@@ -5,6 +5,7 @@
 #include "coordinator/flow.h"
 
 #include "coordinator/log.h"
+#include "coordinator/tasks.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -84,8 +85,7 @@ static int on_started(struct upstream_call *call)
 static void on_done(
 	struct upstream_call *call, const struct upstream_result *result);
 
-/* It was admitted, and nothing of it went out. */
-static void abandon_start(
+void abandon_start(
 	struct request *request, enum shm_result result, const char *message)
 {
 	settle_in_policy(request, POLICY_UNUSED, NULL, loop_now_ns());
@@ -117,7 +117,8 @@ static void issue(struct request *request)
 
 	attempt->call = call_of(attempt, request);
 	attempt->start_position = show_start(request, loop_now_ns());
-	door_mark_issued(request->slot);
+	if (request->slot != NULL)
+		door_mark_issued(request->slot);
 	rc = upstream_start(governor->upstream, &attempt->call);
 	if (rc != 0) {
 		abandon_start(request,
@@ -134,7 +135,7 @@ static void issue(struct request *request)
 }
 
 /* Is it still the body that was submitted? */
-static void on_body_loaded(struct intake_job *job)
+void on_body_loaded(struct intake_job *job)
 {
 	struct request *request = job->owner;
 
@@ -153,7 +154,8 @@ static void on_body_loaded(struct intake_job *job)
 		issue(request);
 }
 
-/* The body again, from the client's memory into our own; then it is sent. */
+/* The body again, from the client's memory or from the disk into our own; then
+ * it is sent. */
 static void load(struct request *request)
 {
 	struct governor *governor = request->governor;
@@ -172,7 +174,10 @@ static void load(struct request *request)
 	request->attempt = attempt;
 	request_move(request, REQUEST_LOADING);
 	governor->bodies_out++;
-	intake_start(governor->intake, &attempt->load, request->slot);
+	if (request->task != NULL)
+		task_begin(request);
+	else
+		intake_start(governor->intake, &attempt->load, request->slot);
 }
 
 void start(struct request *request, uint64_t now_ns)
@@ -361,14 +366,18 @@ static bool is_retried(
 		    hint_of(result, now_ns), now_ns) &&
 		!is_diverted(request, failure))
 		return false;
-	/* Nobody waits for it, or rgovd goes: it had its chance. */
-	if (request->slot == NULL) {
+	/* Nobody waits for it: it had its chance. */
+	if (!request_is_wanted(request)) {
 		policy_remove(governor->policy, &request->policy);
 		finish_plainly(request, SHM_CANCELLED, NULL);
 		return true;
 	}
 	COUNT(governor, retries);
-	door_mark_accepted(request->slot); /* for a successor: it is not out */
+	if (request->task != NULL)
+		task_retried(request, short_name_of(result->outcome));
+	else
+		/* for a successor: it is not out */
+		door_mark_accepted(request->slot);
 	request->failed_as = result->outcome;
 	request_move(request, REQUEST_QUEUED);
 	show_request(request, BOARD_LIVE_BACKOFF);

@@ -1,6 +1,7 @@
 /* The end of a request: counted, shown, answered, freed. */
 #include "coordinator/flow.h"
 
+#include "coordinator/tasks.h"
 #include "coordinator/trace.h"
 
 struct door_reply plain_reply(enum shm_result result)
@@ -47,6 +48,19 @@ static void count_end(
 		COUNT(governor, ambiguous_requests);
 }
 
+void count_body(struct request *request)
+{
+	request->governor->queued_bytes += request->body_bytes;
+	request->is_counted = true;
+}
+
+void uncount_body(struct request *request)
+{
+	if (request->is_counted)
+		request->governor->queued_bytes -= request->body_bytes;
+	request->is_counted = false;
+}
+
 void settle_in_policy(struct request *request, enum policy_outcome outcome,
 	const struct policy_usage *usage, uint64_t now_ns)
 {
@@ -83,11 +97,13 @@ void finish(struct request *request, const struct door_reply *reply)
 	show_request_gone(request);
 	show_host(governor, now);
 	show_soon(governor);
-	governor->queued_bytes -= request->body_bytes;
+	uncount_body(request);
 	governor->is_pump_due = true;
 	if (request->stage != REQUEST_INTAKE)
 		explain_remove(request);
-	if (request->slot != NULL)
+	if (request->task != NULL)
+		task_finish(request, &full);
+	else if (request->slot != NULL)
 		door_complete(request->slot, &full);
 	request_move(request, REQUEST_OVER);
 	request_free(request);
@@ -115,8 +131,10 @@ void refuse(struct request *request, enum shm_result result, const char *code,
 	COUNT(governor, refused_requests);
 	trace_refusal(governor->trace, request, &reply);
 	show_soon(governor);
-	governor->queued_bytes -= request->body_bytes;
-	if (request->slot != NULL)
+	uncount_body(request);
+	if (request->task != NULL)
+		task_finish(request, &reply);
+	else if (request->slot != NULL)
 		door_complete(request->slot, &reply);
 	request_move(request, REQUEST_OVER);
 	request_free(request);

@@ -23,6 +23,30 @@ enum policy_refusal offer(struct governor *governor,
  */
 void start(struct request *request, uint64_t now_ns);
 
+/* arrival.c: the policy, asked before, has a place for it; or it is let
+ * through, or it ends. */
+void enqueue(struct request *request);
+/* arrival.c: it leaves the policy, from wherever it is; true: the caller
+ * finishes it now, false: its end is under way. */
+bool withdraw(struct request *request);
+/* arrival.c: what its body asks for. */
+void take_demand(struct request *request, const struct bedrock_demand *demand);
+/* arrival.c: its body is read, hashed and scanned; then job->done(), who frees
+ * the job. */
+void take_in(struct request *request, void *owner,
+	void (*done)(struct intake_job *job), char *into);
+/* arrival.c: its body cannot be taken. */
+void refuse_body(struct request *request, const struct intake_result *taken);
+/* attempt.c: its body is there, or why it is not. */
+void on_body_loaded(struct intake_job *job);
+/* attempt.c: it was admitted, and nothing of it went out. */
+void abandon_start(
+	struct request *request, enum shm_result result, const char *message);
+
+/* ending.c: its body counts in queued_bytes, until it is answered. */
+void count_body(struct request *request);
+void uncount_body(struct request *request);
+
 /* ending.c: what it held of the limits is settled. */
 void settle_in_policy(struct request *request, enum policy_outcome outcome,
 	const struct policy_usage *usage, uint64_t now_ns);

@@ -5,6 +5,7 @@
 #include "coordinator/flow.h"
 
 #include "coordinator/log.h"
+#include "coordinator/tasks.h"
 #include "coordinator/trace.h"
 
 #include <errno.h>
@@ -243,6 +244,7 @@ int governor_reload(struct governor *governor, const struct config *config,
 	was_shadow = governor->config->shadow;
 	governor->config = config;
 	governor_reopen(governor);
+	tasks_reconfigure(governor);
 	governor->is_pump_due = true;
 	if (was_shadow && !config->shadow)
 		leave_shadow(governor);
@@ -277,7 +279,7 @@ void governor_drain(struct governor *governor, bool is_final)
 bool governor_is_quiet(const struct governor *governor)
 {
 	/* Bodies that are being read are refused when they are there. */
-	return governor->calls_out == 0 &&
+	return governor->calls_out == 0 && tasks_are_quiet(governor) &&
 	       (!governor->is_final ||
 		       governor->bodies_in == governor->bodies_out);
 }
@@ -296,6 +298,7 @@ void governor_fini(struct governor *governor)
 {
 	upstream_free(governor->upstream);
 	intake_free(governor->intake);
+	tasks_close(governor);
 	ghosts_free(governor);
 	while (governor->spare != NULL) {
 		struct request *request = governor->spare;

@@ -41,6 +41,7 @@ struct user_hold {
 };
 
 struct trace;
+struct tasks;
 
 struct governor {
 	struct loop *loop;
@@ -52,6 +53,7 @@ struct governor {
 	struct board_writer board;
 	struct trace *trace; /* NULL: nothing is recorded */
 	struct explainer *explainer;
+	struct tasks *tasks; /* durable ones: tasks.h */
 
 	struct remarks said_default, said_usage;
 	uint64_t numbers;      /* of requests */

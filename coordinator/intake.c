@@ -34,11 +34,14 @@ struct intake {
 /* What it asks for; of a body that is only loaded again nobody asks. */
 static int scan(struct intake_job *job, const char *body)
 {
-	return job->into != NULL ? 0
-				 : bedrock_scan_request(job->operation, body,
-					   job->body_bytes, &job->result.demand,
-					   job->result.why);
+	return job->is_scanned ? bedrock_scan_request(job->operation, body,
+					 job->body_bytes, &job->result.demand,
+					 job->result.why)
+			       : 0;
 }
+
+/* Where it lies; none where it is there already: intake_hash(). */
+#define NO_FILE (-1)
 
 /* ------------------------------------------------------------ the helper */
 
@@ -75,13 +78,21 @@ static int read_and_hash(
 		if (n > CHUNK_BYTES)
 			n = CHUNK_BYTES;
 		rc = is_dropped(job) ? -ECANCELED
-				     : read_all(job->fd, job->off + (off_t)at,
-					       body + at, n);
+		     : job->fd == NO_FILE
+			     ? 0
+			     : read_all(job->fd, job->off + (off_t)at,
+				       body + at, n);
 		if (rc == 0)
 			rc = digest_add(digest, body + at, n);
 		at += n;
 	}
 	return rc == 0 ? digest_end(digest, job->result.sha256) : rc;
+}
+
+static void close_file(struct intake_job *job)
+{
+	if (job->fd != NO_FILE)
+		(void)close(job->fd);
 }
 
 static void take_in(struct digest *digest, struct intake_job *job)
@@ -96,7 +107,7 @@ static void take_in(struct digest *digest, struct intake_job *job)
 	job->result.error = rc;
 	if (body != job->into)
 		free(body);
-	(void)close(job->fd);
+	close_file(job);
 }
 
 static struct intake_job *next_job(struct intake *intake)
@@ -198,7 +209,7 @@ int intake_create(struct loop *loop, struct intake **ret_intake)
 /* One that the helper will not see. */
 static void end_unread(struct intake_job *job)
 {
-	(void)close(job->fd);
+	close_file(job);
 	job->result.error = -ECANCELED;
 	job->done(job);
 }
@@ -226,12 +237,14 @@ void intake_free(struct intake *intake)
 	free_parts(intake);
 }
 
+/* slot NULL: it is there already. */
 static void take_in_now(struct intake *intake, struct intake_job *job,
 	const struct door_slot *slot)
 {
 	char *body = job->into ? job->into : intake->scratch;
 
-	job->result.error = door_read_body(slot, body, job->body_bytes);
+	job->result.error =
+		slot != NULL ? door_read_body(slot, body, job->body_bytes) : 0;
 	if (job->result.error == 0)
 		job->result.error = digest_sha256(intake->digest, body,
 			job->body_bytes, job->result.sha256);
@@ -267,6 +280,17 @@ void intake_start(struct intake *intake, struct intake_job *job,
 		return;
 	}
 	hand_over(intake, job);
+}
+
+void intake_hash(struct intake *intake, struct intake_job *job)
+{
+	job->result = (struct intake_result){.error = 0};
+	store_relaxed(job->is_dropped, false);
+	job->fd = NO_FILE;
+	if (job->body_bytes <= INLINE_BYTES)
+		take_in_now(intake, job, NULL);
+	else
+		hand_over(intake, job);
 }
 
 /* True: the helper has not begun it, and will not. */

@@ -30,8 +30,8 @@ struct intake_job {
 	void *owner;
 	enum upstream_operation operation;
 	size_t body_bytes;
-	char *into; /* kept there, and only hashed; NULL: scanned, and dropped
-		     */
+	char *into;      /* kept there; NULL: dropped */
+	bool is_scanned; /* for what it asks for; else only hashed */
 	struct intake_result result; /* from done() on */
 
 	/* Private. */
@@ -53,6 +53,10 @@ void intake_free(struct intake *intake);
  */
 void intake_start(struct intake *intake, struct intake_job *job,
 	const struct door_slot *slot);
+
+/* The same for a body that lies in job->into already, whoever put it there:
+ * it is hashed (and scanned). */
+void intake_hash(struct intake *intake, struct intake_job *job);
 
 /*
  * Nobody wants it any more: done() is called before this returns, or, where the

@@ -7,6 +7,7 @@
 #include "coordinator/log.h"
 #include "coordinator/notify.h"
 #include "coordinator/options.h"
+#include "coordinator/tasks.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -268,6 +269,7 @@ static int turn(struct rgovd *rgovd, uint64_t until_ns)
 	if (ready < 0)
 		return ready;
 	found = intake_collect(rgovd->governor.intake);
+	found += tasks_collect(&rgovd->governor);
 	found += door_poll(rgovd->governor.door);
 	governor_pump(&rgovd->governor);
 	return ready + (int)found;
@@ -423,6 +425,19 @@ static int publish_board(struct rgovd *rgovd)
 	return 0;
 }
 
+/* What was accepted must not be lost: better no rgovd than one without it. */
+static int open_tasks(struct rgovd *rgovd, bool was_lost)
+{
+	char why[512];
+	int rc = tasks_open(&rgovd->governor, was_lost, why, sizeof(why));
+
+	if (rc == 0)
+		return 0;
+	LOG(LOG_ERROR, "rgovd.start", why,
+		F_S("on", rgovd->config->tasks.state_dir));
+	return rc == -EBUSY || rc == -ENOMEM ? EX_TEMPFAIL : EX_CONFIG;
+}
+
 static int make_governor(struct rgovd *rgovd)
 {
 	char why[UPSTREAM_MESSAGE_BYTES] = "";
@@ -438,8 +453,8 @@ static int make_governor(struct rgovd *rgovd)
 		LOG(LOG_WARN, "upstream.credentials",
 			"there are none: only permits are served",
 			F_S("reason", why));
-	(void)restore_from_board(&rgovd->governor, loop_now_ns());
-	return 0;
+	rc = restore_from_board(&rgovd->governor, loop_now_ns());
+	return open_tasks(rgovd, rc == -ENOENT);
 }
 
 /* Without a socket it would wait in vain for our word, and then end us.  What

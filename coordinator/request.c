@@ -79,7 +79,7 @@ struct request *request_create(
 	request->live = REQUEST_NO_LIVE;
 	/* A permit has none, whatever its client says. */
 	request->body_bytes =
-		submission->kind == SHM_CALL ? submission->body_bytes : 0;
+		request_is_call(request) ? submission->body_bytes : 0;
 	request->policy = (struct policy_request){
 		.class = class_of(submission->class),
 		.input_tokens = submission->input_tokens,
@@ -87,6 +87,7 @@ struct request *request_create(
 		.deadline_ns = submission->deadline_ns,
 		.is_permit = submission->kind == SHM_PERMIT,
 		.suits_all = submission->operation == SHM_CONVERSE,
+		.is_durable = submission->kind == SHM_TASK,
 	};
 	if (!copy_texts(request, submission)) {
 		request_free(request);

@@ -19,8 +19,8 @@ struct governor;
  * X(stage, what it is doing, where it may go next)
  *
  *   INTAKE --> QUEUED --> LOADING --> CALLING --> OVER
- *                | ^                     |
- *                | +------ a retry ------+
+ *                | ^          |          |
+ *                | +----------+- a retry +
  *                +--> PERMIT --> OVER
  *                       `--> OVERDUE --> OVER
  */
@@ -29,7 +29,8 @@ struct governor;
 		TO(QUEUED) | TO(PERMIT) | TO(OVERDUE) | TO(OVER))              \
 	X(QUEUED, "in the policy's queue, or backing off",                     \
 		TO(LOADING) | TO(PERMIT) | TO(OVER))                           \
-	X(LOADING, "its body is read again", TO(CALLING) | TO(OVER))           \
+	X(LOADING, "its body is read again",                                   \
+		TO(QUEUED) | TO(CALLING) | TO(OVER))                           \
 	X(CALLING, "sent upstream", TO(QUEUED) | TO(OVER))                     \
 	X(PERMIT, "a worker holds the permit", TO(OVERDUE) | TO(OVER))         \
 	X(OVERDUE, "its time is over; its holder may settle it", TO(OVER))     \
@@ -67,6 +68,7 @@ struct request {
 	bool is_ghost;    /* a permit of a predecessor, without a slot */
 	bool is_unwanted; /* cancelled while its body is read or it runs */
 	bool is_hidden;   /* the board has no record left for it */
+	bool is_counted;  /* its body, in queued_bytes */
 	enum upstream_outcome failed_as : 8; /* why it backs off, or _OK */
 	uint16_t live;  /* its record on the board; REQUEST_NO_LIVE */
 	uint32_t calls; /* made upstream */
@@ -81,6 +83,8 @@ struct request {
 	struct request *prev, *next; /* of the permits that are out, else of
 					those with a number like it */
 	struct shadow *shadow; /* it was let through: shadow.h; else NULL */
+	struct task *task;     /* it is durable, and on disk: tasks.h; else
+				  NULL */
 	union {
 		struct intake_job *intake; /* while INTAKE */
 		struct request_attempt *attempt;
@@ -111,6 +115,19 @@ void request_move(struct request *request, enum request_stage stage);
 static inline const char *request_model_id(const struct request *request)
 {
 	return request->policy.model_id;
+}
+
+/* A call, durable or not; else a permit. */
+static inline bool request_is_call(const struct request *request)
+{
+	return request->kind != SHM_PERMIT;
+}
+
+/* Is there anybody who waits for its end? */
+static inline bool request_is_wanted(const struct request *request)
+{
+	return (request->slot != NULL || request->task != NULL) &&
+	       !request->is_unwanted;
 }
 
 /* "" or lines. */

@@ -400,7 +400,7 @@ static void check_live_record(
 		live->request == 0)
 		find(walk, WHOLE, "live %u: without user, model or number",
 			index);
-	if (live->class > SHM_BATCH || live->kind > SHM_PERMIT ||
+	if (live->class > SHM_BATCH || live->kind > SHM_TASK ||
 		live->operation > SHM_CONVERSE || live->slot >= SHM_SLOTS_MAX ||
 		live->lane >= SHM_BOARD_LANES || live->held_by >= SHM_REASONS ||
 		live->generation > SHM_GENERATION_MASK)

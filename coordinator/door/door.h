@@ -38,6 +38,7 @@ struct door_slot {
 	uint32_t generation; /* the last one accepted */
 	uint8_t state;       /* enum shm_state, as last published */
 	uint8_t flags;       /* enum shm_request_flags of that generation */
+	bool is_question;    /* the handlers' own: what `request` is */
 };
 
 /* What a client says of a task, or asks about tasks: struct client_task. */

@@ -41,6 +41,7 @@ struct policy {
 	struct mean cost;    /* what one used in the end */
 	uint32_t running, running_peak, batch_running;
 	uint32_t queued, queued_peak; /* backing off too */
+	uint32_t durable;             /* of them, outside the bounds */
 
 	struct names lane_names, app_names, user_names;
 	struct policy_lane **lanes; /* from templates */

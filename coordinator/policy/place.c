@@ -45,6 +45,8 @@ static void count_waiting(struct policy *policy, struct policy_request *request)
 	request->p.due_place = 0;
 	request->user_entry->queued++;
 	policy->queued++;
+	request->user_entry->durable += request->is_durable;
+	policy->durable += request->is_durable;
 	if (policy->queued > policy->queued_peak)
 		policy->queued_peak = policy->queued;
 	/* Reserved by place_reserve(). */
@@ -56,6 +58,8 @@ static void uncount_waiting(
 {
 	request->user_entry->queued--;
 	policy->queued--;
+	request->user_entry->durable -= request->is_durable;
+	policy->durable -= request->is_durable;
 	timeline_leave(&policy->deadlines, request);
 }
 

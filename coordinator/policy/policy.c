@@ -196,7 +196,7 @@ static enum policy_refusal judge_wait(const struct policy *policy,
 {
 	uint64_t wait_ns;
 
-	if (!policy->settings->config.refuse_late)
+	if (!policy->settings->config.refuse_late || request->is_durable)
 		return POLICY_ACCEPTED;
 	wait_ns = policy_predict_ns(policy, request, now_ns);
 	if (wait_ns <= request->deadline_ns - now_ns)
@@ -220,7 +220,8 @@ static enum policy_refusal judge(struct policy *policy,
 		*ret_retry_after_ns = gate->opens_ns - now_ns;
 		return POLICY_LANE_CLOSED;
 	}
-	if (user->max_queued != 0 && user->queued >= user->max_queued) {
+	if (user->max_queued != 0 && !request->is_durable &&
+		user->queued - user->durable >= user->max_queued) {
 		*ret_retry_after_ns = predict_place_ns(policy, request, now_ns);
 		return POLICY_USER_LIMIT;
 	}
@@ -235,21 +236,50 @@ static bool goes_elsewhere(const struct policy *policy,
 	       divert_is_possible(policy, request);
 }
 
+/* What can be said before its lane and user are known. */
+static enum policy_refusal judge_host(const struct policy *policy,
+	const struct policy_request *request, uint64_t now_ns,
+	uint64_t *ret_retry_after_ns)
+{
+	uint32_t max_queued = policy->settings->config.max_queued;
+
+	*ret_retry_after_ns = 0;
+	if (request->deadline_ns <= now_ns)
+		return POLICY_LATE;
+	if (max_queued == 0 || request->is_durable ||
+		policy->queued - policy->durable < max_queued)
+		return POLICY_ACCEPTED;
+	*ret_retry_after_ns = predict_host_ns(policy);
+	return POLICY_QUEUE_FULL;
+}
+
+enum policy_refusal policy_judge(struct policy *policy,
+	struct policy_request *request, uint64_t now_ns,
+	uint64_t *ret_retry_after_ns)
+{
+	enum policy_refusal refusal;
+
+	now_ns = policy_clock(policy, now_ns);
+	refusal = judge_host(policy, request, now_ns, ret_retry_after_ns);
+	if (refusal != POLICY_ACCEPTED)
+		return refusal;
+	if (place_adopt(policy, request, now_ns) != 0)
+		return POLICY_NO_MEMORY;
+	refusal = judge(policy, request, now_ns, ret_retry_after_ns);
+	place_forget(policy, request);
+	return refusal;
+}
+
 enum policy_refusal policy_enqueue(struct policy *policy,
 	struct policy_request *request, uint64_t now_ns,
 	uint64_t *ret_retry_after_ns)
 {
-	uint32_t max_queued = policy->settings->config.max_queued;
 	enum policy_refusal refusal;
 
 	now_ns = policy_clock(policy, now_ns);
-	*ret_retry_after_ns = 0;
-	if (request->deadline_ns <= now_ns)
-		return POLICY_LATE;
-	if (max_queued != 0 && policy->queued >= max_queued) {
-		*ret_retry_after_ns = predict_host_ns(policy);
-		return POLICY_QUEUE_FULL;
-	}
+	refusal = judge_host(policy, request, now_ns, ret_retry_after_ns);
+	if (refusal != POLICY_ACCEPTED)
+		return refusal;
 	if (place_adopt(policy, request, now_ns) != 0)
 		return POLICY_NO_MEMORY;
 	refusal = judge(policy, request, now_ns, ret_retry_after_ns);

@@ -109,6 +109,9 @@ struct policy_request {
 	bool is_permit;
 	bool suits_all; /* its body suits the models of all families */
 	bool is_shadow; /* the owner's own mark */
+	/* Its owner keeps it on disk: the bounds of the queues (max_queued,
+	 * max_queued_per_user, refuse_late) are not for it. */
+	bool is_durable;
 
 	/* policy_next_model() writes these; zero before. */
 	uint8_t hops;
@@ -172,6 +175,12 @@ enum policy_refusal {
  * use).
  */
 enum policy_refusal policy_enqueue(struct policy *policy,
+	struct policy_request *request, uint64_t now_ns,
+	uint64_t *ret_retry_after_ns);
+
+/* Would it be refused, and why?  For one that is written down before it is
+ * queued; nothing changes. */
+enum policy_refusal policy_judge(struct policy *policy,
 	struct policy_request *request, uint64_t now_ns,
 	uint64_t *ret_retry_after_ns);
 

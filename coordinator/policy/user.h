@@ -29,6 +29,7 @@ struct policy_user {
 	struct seat *seats;
 	uint64_t hash;
 	uint32_t running, queued;         /* queued: backing off too */
+	uint32_t durable;                 /* of the queued */
 	uint32_t max_running, max_queued; /* 0: none */
 	double weight;
 	double service; /* tokens charged, for people to look at */

@@ -34,7 +34,8 @@ static void rig_init(struct rig *rig)
 	for (int i = 0; i < JOBS; i++) {
 		rig->jobs[i] = (struct intake_job){.done = on_done,
 			.owner = rig,
-			.body_bytes = BODY_BYTES};
+			.body_bytes = BODY_BYTES,
+			.is_scanned = true};
 		intake_start(rig->intake, &rig->jobs[i], &rig->slot);
 	}
 }

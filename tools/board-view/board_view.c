@@ -517,10 +517,11 @@ const char *view_class_text(unsigned class)
 
 const char *view_kind_text(unsigned kind)
 {
-	static const char *const words[] = {
-		[SHM_CALL] = "call", [SHM_PERMIT] = "permit"};
+	static const char *const words[] = {[SHM_CALL] = "call",
+		[SHM_PERMIT] = "permit",
+		[SHM_TASK] = "task"};
 
-	return word_of(words, 2, kind);
+	return word_of(words, 3, kind);
 }
 
 const char *view_operation_text(unsigned operation)
