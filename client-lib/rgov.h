@@ -139,7 +139,10 @@ enum rgov_reason {
 	RGOV_W_USER_REQUESTS,
 	RGOV_W_USER_TOKENS,
 	RGOV_W_USER_DAY,
-	RGOV_W_LANE_RATE,       /* of the model: lowered or spread (adaptive) */
+	RGOV_W_LANE_RATE, /* of the model: lowered or spread (adaptive) */
+	/* The same limits, where other hosts share them: */
+	RGOV_W_CLUSTER_REQUESTS,
+	RGOV_W_CLUSTER_TOKENS,
 	RGOV_REASONS_ROOM = 24, /* entries of a table; those without a name
 				   are 0 */
 };

@@ -125,7 +125,7 @@ const char *rgov_reason_text(enum rgov_reason reason)
 #include "shm-layout/shm_reasons.def"
 #undef REASON
 static_assert((int)RGOV_REASONS_ROOM == (int)SHM_REASONS_MAX &&
-		      (int)RGOV_W_LANE_RATE == (int)SHM_REASONS - 1,
+		      (int)RGOV_W_CLUSTER_TOKENS == (int)SHM_REASONS - 1,
 	"and has all of them");
 
 static_assert((int)RGOV_R_NO_MEMORY == (int)SHM_NO_MEMORY &&

@@ -7,7 +7,7 @@
  *     KEYS[1]    rgov:{ACCOUNT}:members
  *     KEYS[1+i]  rgov:{ACCOUNT}:host, or rgov:{ACCOUNT}:lane:NAME, of row i
  *     ARGV       now_us ("" for Redis' own clock), run_id, host, then the ask's
- *                head and 8 words a row: wire.c
+ *                head and 10 words a row: wire.c
  *     reply      an array of integers: seq, status, now_us, epoch, hosts, then
  *                6 a row (only when GRANTED)
  *
@@ -26,7 +26,7 @@ struct wire_names {
 	const char *now_us; /* for tests; NULL: Redis' clock */
 };
 
-/* The words after "EVALSHA sha", numkeys first.  One block of memory. */
+/* The words after "EVALSHA sha", numkeys first. */
 struct wire_words {
 	char **words;
 	size_t *lengths;

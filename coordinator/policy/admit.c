@@ -26,16 +26,45 @@ static bool is_at(uint32_t running, uint32_t limit)
 	return limit != 0 && running >= limit;
 }
 
+/* One start more, as far as the account goes. */
+static uint64_t leased_start(struct policy *policy, struct lease *lease,
+	struct window *window, uint64_t now_ns)
+{
+	return policy->share == NULL
+		       ? 0
+		       : lease_wait_start(lease, policy->share, window, now_ns);
+}
+
+/* The same of tokens; more than the limit goes when the bucket is full. */
+static uint64_t leased_tokens(struct policy *policy, struct lease *lease,
+	const struct tokens *tokens, uint64_t amount, uint64_t now_ns)
+{
+	return policy->share == NULL
+		       ? 0
+		       : lease_wait_tokens(lease, policy->share,
+				 earlier(amount, tokens->limit), now_ns);
+}
+
+static enum policy_reason host_hold(
+	struct policy *policy, uint64_t now_ns, uint64_t *ret_wait_ns)
+{
+	*ret_wait_ns = UINT64_MAX;
+	if (is_at(policy->running, policy->settings->config.max_concurrent))
+		return POLICY_WAIT_HOST_CONCURRENCY;
+	*ret_wait_ns = window_wait(&policy->window, now_ns);
+	if (*ret_wait_ns != 0)
+		return POLICY_WAIT_HOST_REQUESTS;
+	*ret_wait_ns =
+		leased_start(policy, &policy->lease, &policy->window, now_ns);
+	return *ret_wait_ns != 0 ? POLICY_WAIT_CLUSTER_REQUESTS
+				 : POLICY_WAIT_TURN;
+}
+
 static uint64_t host_wait(struct policy *policy, uint64_t now_ns)
 {
-	enum policy_reason reason = POLICY_WAIT_HOST_CONCURRENCY;
-	uint64_t wait_ns = UINT64_MAX;
+	uint64_t wait_ns;
+	enum policy_reason reason = host_hold(policy, now_ns, &wait_ns);
 
-	if (!is_at(policy->running, policy->settings->config.max_concurrent)) {
-		wait_ns = window_wait(&policy->window, now_ns);
-		reason = wait_ns != 0 ? POLICY_WAIT_HOST_REQUESTS
-				      : POLICY_WAIT_TURN;
-	}
 	why_host(policy, reason, wait_ns, now_ns);
 	return wait_ns;
 }
@@ -55,26 +84,35 @@ static enum policy_reason gate_reason(const struct gate *gate)
 	return gate->is_day ? POLICY_WAIT_DAY_CLOSED : POLICY_WAIT_GATE;
 }
 
-/* The configured limit of starts, then the adapted one. */
-static enum policy_reason starts_hold(
+/* The configured limit of starts, then the account's, then the adapted one. */
+static enum policy_reason starts_hold(struct policy *policy,
 	struct policy_lane *lane, uint64_t now_ns, uint64_t *ret_wait_ns)
 {
 	*ret_wait_ns = window_wait(&lane->window, now_ns);
 	if (*ret_wait_ns != 0)
 		return POLICY_WAIT_LANE_REQUESTS;
+	*ret_wait_ns =
+		leased_start(policy, &lane->lease, &lane->window, now_ns);
+	if (*ret_wait_ns != 0)
+		return POLICY_WAIT_CLUSTER_REQUESTS;
 	*ret_wait_ns = adapt_wait_starts(&lane->adapt, &lane->window, now_ns);
 	return *ret_wait_ns != 0 ? POLICY_WAIT_LANE_RATE : POLICY_WAIT_TURN;
 }
 
 /* The same of tokens. */
-static enum policy_reason tokens_hold(struct policy_lane *lane, uint64_t amount,
-	uint64_t now_ns, uint64_t *ret_wait_ns)
+static enum policy_reason tokens_hold(struct policy *policy,
+	struct policy_lane *lane, uint64_t amount, uint64_t now_ns,
+	uint64_t *ret_wait_ns)
 {
 	*ret_wait_ns = tokens_wait(&lane->tokens, amount, now_ns);
 	if (*ret_wait_ns != 0)
 		return tokens_wait_for_day(&lane->tokens, *ret_wait_ns)
 			       ? POLICY_WAIT_LANE_DAY
 			       : POLICY_WAIT_LANE_TOKENS;
+	*ret_wait_ns = leased_tokens(
+		policy, &lane->lease, &lane->tokens, amount, now_ns);
+	if (*ret_wait_ns != 0)
+		return POLICY_WAIT_CLUSTER_TOKENS;
 	*ret_wait_ns = adapt_wait_tokens(&lane->adapt, amount, now_ns);
 	return *ret_wait_ns != 0 ? POLICY_WAIT_LANE_RATE : POLICY_WAIT_TURN;
 }
@@ -96,14 +134,14 @@ static enum policy_reason lane_hold(struct policy *policy,
 	*ret_wait_ns = UINT64_MAX;
 	if (is_at(lane->running, lane->max_concurrent))
 		return POLICY_WAIT_LANE_CONCURRENCY;
-	reason = starts_hold(lane, now_ns, ret_wait_ns);
+	reason = starts_hold(policy, lane, now_ns, ret_wait_ns);
 	if (reason != POLICY_WAIT_TURN)
 		return reason;
 	*ret_wait_ns = UINT64_MAX;
 	if (is_batch_at_share(policy, lane, request))
 		return POLICY_WAIT_BATCH_SHARE;
-	return tokens_hold(
-		lane, lane_reservation(lane, request), now_ns, ret_wait_ns);
+	return tokens_hold(policy, lane, lane_reservation(lane, request),
+		now_ns, ret_wait_ns);
 }
 
 /*
@@ -122,7 +160,8 @@ static uint64_t lane_wait(struct policy *policy, struct policy_lane *lane,
 	if (reason != POLICY_WAIT_BATCH_SHARE &&
 		reason != POLICY_WAIT_LANE_TOKENS &&
 		reason != POLICY_WAIT_LANE_RATE &&
-		reason != POLICY_WAIT_LANE_DAY)
+		reason != POLICY_WAIT_LANE_DAY &&
+		reason != POLICY_WAIT_CLUSTER_TOKENS)
 		return wait_ns;
 	return earlier(wait_ns, age_next_ns(&policy->age,
 					policy->settings->config.age_after_ns));
@@ -163,16 +202,21 @@ static bool host_has_tokens(struct policy *policy,
 {
 	uint64_t age_ns = age_next_ns(
 		&policy->age, policy->settings->config.age_after_ns);
-	uint64_t wait_ns = tokens_wait(&policy->tokens,
-		lane_reservation(request->lane, request), now_ns);
-
-	if (wait_ns == 0)
-		return true;
-	why_host(policy,
+	uint64_t amount = lane_reservation(request->lane, request);
+	uint64_t wait_ns = tokens_wait(&policy->tokens, amount, now_ns);
+	enum policy_reason reason =
 		tokens_wait_for_day(&policy->tokens, wait_ns)
 			? POLICY_WAIT_HOST_DAY
-			: POLICY_WAIT_HOST_TOKENS,
-		wait_ns, now_ns);
+			: POLICY_WAIT_HOST_TOKENS;
+
+	if (wait_ns == 0) {
+		wait_ns = leased_tokens(policy, &policy->lease, &policy->tokens,
+			amount, now_ns);
+		reason = POLICY_WAIT_CLUSTER_TOKENS;
+	}
+	if (wait_ns == 0)
+		return true;
+	why_host(policy, reason, wait_ns, now_ns);
 	*next_ns = earlier(*next_ns, earlier(wait_ns, age_ns));
 	return false;
 }
@@ -209,6 +253,7 @@ struct policy_request *policy_admit(
 	*ret_next_ns = now_ns;
 	if (timeline_first_time(&policy->deadlines) <= now_ns)
 		return NULL; /* policy_expire() has the word first */
+	share_look(policy, now_ns);
 	place_wake_due(policy, now_ns);
 	age_all(policy, now_ns);
 	order_wake_parked(policy, now_ns);

@@ -10,6 +10,7 @@
 #include "coordinator/policy/names.h"
 #include "coordinator/policy/policy.h"
 #include "coordinator/policy/settings.h"
+#include "coordinator/policy/share.h"
 #include "coordinator/policy/timeline.h"
 #include "coordinator/policy/user.h"
 #include "coordinator/policy/why.h"
@@ -22,6 +23,7 @@ enum {
 	POLICY_BUDGETED = 1 << 2, /* its user's budget was charged */
 	POLICY_FAILED = 1 << 3,   /* policy_retry() was told so */
 	POLICY_MEASURED = 1 << 4, /* p.used_* say what was used before it */
+	POLICY_LEASED = 1 << 5,   /* of the account, not of the host's share */
 };
 
 struct policy {
@@ -61,6 +63,8 @@ struct policy {
 	uint32_t n_parkable; /* flows that may come there */
 	struct age age;
 	struct why_clock why;
+	struct share *share; /* NULL: limits are this host's own */
+	struct lease lease;
 };
 
 /* Takes in a now_ns; it never runs backwards in here. */
@@ -85,6 +89,11 @@ static inline void fetch_lines(const void *from, size_t bytes)
 static inline uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
 {
 	return a_ns < b_ns ? a_ns : b_ns;
+}
+
+static inline uint64_t later_of(uint64_t a_ns, uint64_t b_ns)
+{
+	return a_ns > b_ns ? a_ns : b_ns;
 }
 
 /* ------------------------------------------------ place.c: moves a request */

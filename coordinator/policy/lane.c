@@ -91,6 +91,7 @@ void lane_configure(struct policy_lane *lane, const struct policy_model *model,
 	lane->batch_limit =
 		settings_batch_limit(settings, limits->max_concurrent);
 	set_retry_budget(lane, config->retry_budget);
+	share_limits(lane->policy, lane);
 }
 
 void lane_look_ahead(const struct policy_lane *lane, uint64_t now_ns,
@@ -129,6 +130,7 @@ static bool is_spent(const struct policy_lane *lane, uint64_t now_ns)
 	return lane->running == 0 && lane->queued == 0 &&
 	       lane->backing_off == 0 && !lane->gate.is_closed &&
 	       adapt_part(&lane->adapt, now_ns) >= 1 &&
+	       lane->lease.units == 0 && lane->lease.tokens <= 0 &&
 	       window_count(&lane->window, now_ns) == 0 &&
 	       tokens_available(tokens, now_ns) >= (int64_t)tokens->limit &&
 	       (tokens->day_limit == 0 ||

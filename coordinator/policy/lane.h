@@ -11,6 +11,7 @@
 #include "coordinator/policy/learn.h"
 #include "coordinator/policy/order.h"
 #include "coordinator/policy/policy.h"
+#include "coordinator/policy/share.h"
 #include "coordinator/policy/tokens.h"
 #include "coordinator/policy/why.h"
 #include "coordinator/policy/window.h"
@@ -44,6 +45,7 @@ struct policy_lane {
 	struct mean cost;                  /* what one used in the end */
 	uint64_t admitted, done, throttled, lost, retries, absurd_usage;
 	uint64_t diverted;
+	struct lease lease; /* zero while nothing is shared */
 
 	uint64_t hash;
 	char name[];

@@ -38,7 +38,8 @@ struct lease_terms {
 	enum lease_loss loss;
 	uint64_t forget_ns; /* a host silent for so long holds nothing */
 	/* Names this run of rgovd among those of the same host: grows from one
-	 * to the next (the wall clock at its start). */
+	 * to the next (the wall clock at its start,
+	 * microseconds). */
 	uint64_t incarnation;
 	/* The starts of the last window are known, from the board of the
 	 * predecessor. */
@@ -48,6 +49,7 @@ struct lease_terms {
 /* One limit: the host's or a lane's, its starts and its tokens. */
 struct lease_row {
 	const char *lane; /* NULL: the host's */
+	uint64_t life;    /* a lane that is made anew is another one */
 	uint32_t starts_limit;
 	uint32_t ages[LEASE_SLOTS]; /* starts that are that many slots old */
 	uint32_t starts_held;       /* granted and not yet made */
@@ -60,11 +62,11 @@ struct lease_row {
 };
 
 struct lease_ask {
-	uint64_t seq;         /* 1, 2, …; the answer brings it back */
+	uint64_t seq; /* 1, 2, …; the answer brings it back */
 	uint64_t incarnation;
-	uint64_t epoch;       /* of Redis' knowledge; 0: not known */
-	uint64_t before_us;   /* Redis' clock: later it must not be applied */
-	uint64_t ttl_us;      /* the host is known to be there for so long */
+	uint64_t epoch;     /* of Redis' knowledge; 0: not known */
+	uint64_t before_us; /* Redis' clock: later it must not be applied */
+	uint64_t ttl_us;    /* the host is known to be there for so long */
 	uint64_t window_us, slot_us, minute_us, forget_us;
 	uint64_t patience_ns; /* no answer within: ask again */
 	uint32_t hosts;
@@ -87,10 +89,10 @@ enum lease_status {
 
 /* Of one row of the ask, in its order. */
 struct lease_grant {
-	int64_t starts; /* more; below 0: give so many back */
+	int64_t starts;  /* more; below 0: give so many back */
 	uint64_t tokens; /* more */
 	uint64_t starts_others, tokens_others; /* what they have now */
-	int64_t tokens_level; /* of the account */
+	int64_t tokens_level;                  /* of the account */
 	uint64_t next_us; /* from now: when there may be more; 0: not known */
 };
 
@@ -106,10 +108,10 @@ struct lease_answer {
 /* To look at: one limit.  Starts of leases, tokens of leases. */
 struct lease_view {
 	bool is_shared;
-	uint32_t starts_left; /* may start now without asking */
+	uint32_t starts_left;  /* may start now without asking */
 	uint32_t starts_bound; /* while LOST: in a window; UINT32_MAX: none */
 	uint64_t starts_granted, starts_returned; /* totals */
-	uint64_t starts_others; /* at the last answer */
+	uint64_t starts_others;                   /* at the last answer */
 	int64_t tokens_left, tokens_level;
 	uint64_t tokens_granted, tokens_others;
 };

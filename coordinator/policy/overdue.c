@@ -69,6 +69,20 @@ static uint64_t settle(struct policy *policy, struct policy_request *request,
 	return used;
 }
 
+static void correct_leases(struct policy *policy,
+	const struct policy_request *request, uint64_t used)
+{
+	bool is_leased = (request->p.flags & POLICY_LEASED) != 0;
+
+	if (policy->share == NULL)
+		return;
+	lease_settle(&policy->lease, policy->share, is_leased,
+		request->p.reserved_tokens, used, policy->now_ns);
+	if (request->lane != NULL)
+		lease_settle(&request->lane->lease, policy->share, is_leased,
+			request->p.reserved_tokens, used, policy->now_ns);
+}
+
 static void correct_user(struct policy *policy,
 	const struct policy_request *request, uint64_t used, uint64_t cost)
 {
@@ -106,6 +120,7 @@ void policy_settle_overdue(struct policy *policy,
 	if (request->lane != NULL)
 		tokens_correct(&request->lane->tokens, was, used, day, now_ns);
 	tokens_correct(&policy->tokens, was, used, day, now_ns);
+	correct_leases(policy, request, used);
 	correct_user(policy, request, used, cost);
 	request->lane = NULL;
 	request->p.reserved_tokens = 0;

@@ -132,7 +132,8 @@ static void run(struct policy *policy, struct policy_request *request,
 	request->p.started_ns = 0;
 	gate_pass(&lane->gate, request);
 	request->state = POLICY_RUNNING;
-	request->attempts++;
+	if (request->attempts < UINT16_MAX)
+		request->attempts++;
 	request->admitted_ns = now_ns;
 	if (policy->first_ns == 0)
 		policy->first_ns = now_ns;
@@ -150,6 +151,17 @@ void place_fetch(
 	age_fetch(&policy->age, request);
 	if (request->p.next != NULL) /* the first from now on */
 		fetch_lines(&request->p.next->p, sizeof(request->p));
+}
+
+/* How they were paid, as flags. */
+static uint8_t take_leases(struct policy *policy, struct policy_lane *lane,
+	uint64_t tokens, uint64_t now_ns)
+{
+	if (policy->share == NULL)
+		return 0;
+	lease_take(&policy->lease, policy->share, tokens, now_ns);
+	lease_take(&lane->lease, policy->share, tokens, now_ns);
+	return lease_is_apart(policy->share) ? 0 : POLICY_LEASED;
 }
 
 void place_run(
@@ -171,11 +183,11 @@ void place_run(
 	meter_add(&lane->adapt.meter, tokens, now_ns);
 	adapt_admitted(lane, tokens, policy->settings->config.probe_ok_after_ns,
 		now_ns);
-	request->p.flags = 0;
+	request->p.flags = take_leases(policy, lane, tokens, now_ns);
 	if (budget != NULL) {
 		window_hold(&budget->window);
 		tokens_reserve(&budget->tokens, tokens, now_ns);
-		request->p.flags = POLICY_BUDGETED;
+		request->p.flags |= POLICY_BUDGETED;
 	}
 	run(policy, request, tokens, lane_expected(lane, request),
 		lane->tokens.day, now_ns);
@@ -239,6 +251,20 @@ static void note_end(struct policy *policy,
 	mean_add(&request->p.seat->cost, (double)used);
 }
 
+static void stop_leases(struct policy *policy,
+	const struct policy_request *request, uint64_t used, uint64_t now_ns)
+{
+	struct lease *leases[] = {&policy->lease, &request->lane->lease};
+	bool is_leased = (request->p.flags & POLICY_LEASED) != 0;
+
+	for (int i = 0; i < 2; i++) {
+		if (!(request->p.flags & POLICY_STARTED))
+			lease_give_back(leases[i], policy->share);
+		lease_settle(leases[i], policy->share, is_leased,
+			request->p.reserved_tokens, used, now_ns);
+	}
+}
+
 static void stop_charges(struct policy *policy, struct policy_request *request,
 	uint64_t used, uint64_t now_ns)
 {
@@ -251,6 +277,8 @@ static void stop_charges(struct policy *policy, struct policy_request *request,
 		window_give_back(&policy->window);
 		window_give_back(&lane->window);
 	}
+	if (policy->share != NULL)
+		stop_leases(policy, request, used, now_ns);
 	tokens_settle(&lane->tokens, was, used, day, now_ns);
 	tokens_settle(&policy->tokens, was, used, day, now_ns);
 	if ((request->p.flags & POLICY_BUDGETED) == 0)

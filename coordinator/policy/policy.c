@@ -19,6 +19,7 @@ static void apply_host(struct policy *policy)
 	tokens_set_days(&policy->tokens, config->day_offset_ns, policy->now_ns);
 	policy->batch_limit =
 		settings_batch_limit(policy->settings, config->max_concurrent);
+	share_limits(policy, NULL);
 }
 
 int policy_create(
@@ -112,6 +113,7 @@ void policy_free(struct policy *policy)
 	heap_fini(&policy->due);
 	heap_fini(&policy->parked);
 	window_fini(&policy->window);
+	share_free(policy->share);
 	settings_free(policy->settings);
 	free(policy);
 }

@@ -75,7 +75,10 @@ void policy_free(struct policy *policy);
 	REASON(USER_REQUESTS, "the user's requests_per_minute")                \
 	REASON(USER_TOKENS, "the user's tokens_per_minute")                    \
 	REASON(USER_DAY, "the user's tokens_per_day")                          \
-	REASON(LANE_RATE, POLICY_RATE_WORDS)
+	REASON(LANE_RATE, POLICY_RATE_WORDS)                                   \
+	REASON(CLUSTER_REQUESTS,                                               \
+		"requests_per_minute, which other hosts share")                \
+	REASON(CLUSTER_TOKENS, "tokens_per_minute, which other hosts share")
 
 enum policy_reason {
 #define REASON(name, words) POLICY_WAIT_##name,
@@ -105,7 +108,7 @@ struct policy_request {
 	uint64_t input_tokens;  /* estimate */
 	uint64_t output_tokens; /* the maximum asked for; 0: not said */
 	uint64_t deadline_ns;   /* always set */
-	enum policy_class class;
+	enum policy_class class : 8;
 	bool is_permit;
 	bool suits_all; /* its body suits the models of all families */
 	bool is_shadow; /* the owner's own mark */
@@ -115,11 +118,12 @@ struct policy_request {
 
 	/* policy_next_model() writes these; zero before. */
 	uint8_t hops;
-	const char *first_model_id; /* once there was another: the owner's */
 
 	/* Readable by the owner. */
-	enum policy_state state;
-	uint32_t attempts; /* admissions so far */
+	enum policy_state state : 8;
+	uint16_t attempts;          /* admissions so far, at most UINT16_MAX */
+	const char *first_model_id; /* policy_next_model(): once there was
+				       another: the owner's */
 	uint64_t enqueued_ns;
 	uint64_t admitted_ns;     /* the last time */
 	struct policy_lane *lane; /* while not NEW */
@@ -440,13 +444,13 @@ bool policy_share_leave(struct policy *policy, uint64_t now_ns);
 
 struct policy_share_view {
 	enum lease_mode mode;
-	uint64_t since_ns;     /* in this mode */
-	uint64_t until_ns;     /* ACTIVE: the lease ends */
-	uint64_t grows_ns;     /* LOST, share: the full limit / hosts from then
-				  on */
-	uint64_t answered_ns;  /* the last one; 0: none yet */
+	uint64_t since_ns;    /* in this mode */
+	uint64_t until_ns;    /* ACTIVE: the lease ends */
+	uint64_t grows_ns;    /* LOST, share: the full limit / hosts from then
+				 on */
+	uint64_t answered_ns; /* the last one; 0: none yet */
 	uint32_t hosts, hosts_configured;
-	bool is_namesake;      /* a newer run uses our name */
+	bool is_namesake;                      /* a newer run uses our name */
 	uint64_t asks, answers, syncs, losses; /* totals */
 };
 /* Each limit's own is in the view of the host and the lane. */

@@ -120,6 +120,21 @@ static double rate_ns(const struct policy_lane *lane, uint64_t now_ns)
 	return until_ns > now_ns ? (double)(until_ns - now_ns) : 0;
 }
 
+/* What the account has for this host besides what others have now, at once and
+ * then in every window. */
+static double lease_ns(const struct policy *policy, const struct lease *lease,
+	const struct window *window, double n, uint64_t now_ns)
+{
+	double free, rate;
+
+	if (policy->share == NULL ||
+		!lease_outlook(
+			lease, policy->share, window, now_ns, &free, &rate) ||
+		n <= free)
+		return 0;
+	return (n - free) * (double)window->span_ns / rate;
+}
+
 /* When the lane and the host have started `before`, and can start this one. */
 static double starts_ns(const struct policy *policy,
 	const struct policy_request *request, double before, uint64_t now_ns)
@@ -136,6 +151,10 @@ static double starts_ns(const struct policy *policy,
 	ns = most(ns, slower(lane, now_ns) * tokens_ns(&lane->tokens, before,
 						     &lane->cost, own, now_ns));
 	ns = most(ns, rate_ns(lane, now_ns));
+	ns = most(ns, lease_ns(policy, &lane->lease, &lane->window, before + 1,
+			      now_ns));
+	ns = most(ns, lease_ns(policy, &policy->lease, &policy->window, all + 1,
+			      now_ns));
 	ns = most(
 		ns, places_ns(all + 1, policy->running, config->max_concurrent,
 			    hold_ns(policy, &policy->hold_ns, now_ns)));

@@ -27,6 +27,7 @@ void policy_view_host(const struct policy *policy, uint64_t now_ns,
 		.tokens_day_limit = policy->tokens.day_limit,
 		.tokens_day = tokens_day(&policy->tokens, now_ns),
 	};
+	lease_look(&policy->lease, policy->share, &ret_view->lease);
 }
 
 void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
@@ -77,6 +78,7 @@ void policy_view_lane(const struct policy_lane *lane, uint64_t now_ns,
 		.reason = why_of_lane(lane)->reason,
 		.reason_since_ns = why_of_lane(lane)->begun_ns,
 	};
+	lease_look(&lane->lease, lane->policy->share, &ret_view->lease);
 }
 
 static bool show_lane(const struct policy_lane *lane, uint64_t now_ns,

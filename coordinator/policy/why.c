@@ -130,7 +130,7 @@ static uint32_t units_since(uint64_t ns, uint64_t since_ns)
 }
 
 /* The common case of flip(), at both ends of every wait: a lane's clock has
- * nothing of the host's reasons. */
+ * nothing of the host's reasons but those of the cluster. */
 static void flip_free(const struct policy_lane *lane, uint64_t now_ns,
 	uint32_t waited[POLICY_WAIT_REASONS])
 {
@@ -140,6 +140,9 @@ static void flip_free(const struct policy_lane *lane, uint64_t now_ns,
 		waited[i] = units(own->ns[i]) - waited[i];
 	for (int i = POLICY_WAIT_HOST_CONCURRENCY; i <= POLICY_WAIT_HOST_DAY;
 		i++)
+		waited[i] += units(host->ns[i]);
+	for (int i = POLICY_WAIT_CLUSTER_REQUESTS;
+		i <= POLICY_WAIT_CLUSTER_TOKENS; i++)
 		waited[i] += units(host->ns[i]);
 	waited[own->reason] += units_since(
 		own->ns[own->reason], free_ns(host, now_ns) - own->since);

@@ -237,6 +237,28 @@ uint32_t window_count_in(
 	return window->count - count_old(window, span_ns, now_ns);
 }
 
+void window_ages(const struct window *window, uint64_t slot_ns, uint32_t n,
+	uint64_t now_ns, uint32_t *ret_ages)
+{
+	uint32_t younger = 0;
+	bool is_full = window->limit != 0 && now_ns < window->full_until_ns;
+	uint64_t full_ns =
+		is_full ? now_ns + window->span_ns - window->full_until_ns : 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t end_ns = (i + 1) * slot_ns;
+		uint32_t in;
+
+		if (end_ns > window->span_ns)
+			end_ns = window->span_ns;
+		in = window_count_in(window, end_ns, now_ns);
+		ret_ages[i] = in - younger;
+		younger = in;
+	}
+	if (is_full && full_ns / slot_ns < n)
+		ret_ages[full_ns / slot_ns] += window->limit;
+}
+
 uint32_t window_count(const struct window *window, uint64_t now_ns)
 {
 	if (window->limit != 0 && now_ns < window->full_until_ns)

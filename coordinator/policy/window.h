@@ -57,6 +57,10 @@ int window_restore(struct window *window, uint64_t started_ns, uint64_t now_ns);
 /* Starts in the last span_ns, at most the window's; no pending ones. */
 uint32_t window_count_in(
 	const struct window *window, uint64_t span_ns, uint64_t now_ns);
+/* How many starts of the window are i slots old, i below n; pending ones are
+ * left out. */
+void window_ages(const struct window *window, uint64_t slot_ns, uint32_t n,
+	uint64_t now_ns, uint32_t *ret_ages);
 /* Starts in the window that ends now, pending ones included. */
 uint32_t window_count(const struct window *window, uint64_t now_ns);
 
