@@ -87,13 +87,16 @@ static int perform_each(struct store *store, struct store_job *jobs)
 	return rc;
 }
 
+/* Never prepared: SQLite obeys this pragma already when it compiles it. */
 static int set_sync(struct store *store, bool is_full)
 {
 	int rc = SQLITE_OK;
 
 	if (store->is_full_sync != is_full)
-		rc = store_sql_do(&store->writer,
-			is_full ? STORE_SQL_SYNC_FULL : STORE_SQL_SYNC_NORMAL);
+		rc = sqlite3_exec(store->writer.db,
+			is_full ? "PRAGMA synchronous = FULL"
+				: "PRAGMA synchronous = NORMAL",
+			NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		store->is_full_sync = is_full;
 	return rc;

@@ -39,8 +39,6 @@ enum {
 	X(SAVEPOINT, "SAVEPOINT job")                                          \
 	X(ROLLBACK_JOB, "ROLLBACK TO job")                                     \
 	X(RELEASE, "RELEASE job")                                              \
-	X(SYNC_FULL, "PRAGMA synchronous = FULL")                              \
-	X(SYNC_NORMAL, "PRAGMA synchronous = NORMAL")                          \
 	X(PUT, "INSERT INTO task(id, uid, state, operation, class, "           \
 	       "is_idempotent, model, user, app, headers, key, callback, "     \
 	       "digest, body_sha256, body_bytes, submitted_ns, deadline_ns, "  \

@@ -19,7 +19,7 @@ static const char *const texts[STORE_SQL_COUNT] = {
 int store_sql_open(
 	struct store_sql *sql, const char *path, int flags, int cache_kib)
 {
-	char pragmas[160];
+	char pragmas[200];
 	int rc = sqlite3_open_v2(path, &sql->db,
 		flags | SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
 			SQLITE_OPEN_EXRESCODE,
@@ -32,7 +32,8 @@ int store_sql_open(
 	 */
 	(void)snprintf(pragmas, sizeof(pragmas),
 		"PRAGMA cache_size = -%d; PRAGMA secure_delete = FAST; "
-		"PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY",
+		"PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; "
+		"PRAGMA synchronous = FULL",
 		cache_kib);
 	return sqlite3_exec(sql->db, pragmas, NULL, NULL, NULL);
 }

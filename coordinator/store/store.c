@@ -206,7 +206,7 @@ static struct store *allocate(
 	store->lock_fd = -1;
 	store->finished_end = &store->finished;
 	store->tending.due_ns = INT64_MAX;
-	store->is_full_sync = true; /* SQLite's own default */
+	store->is_full_sync = true; /* as store_sql_open() left it */
 	store->is_tending_due = true;
 	(void)pthread_mutex_init(&store->lock, NULL);
 	store_queue_init(&store->to_write);
