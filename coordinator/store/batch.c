@@ -58,6 +58,7 @@ static int perform(struct store *store, struct store_job *jobs)
 	return rc;
 }
 
+/* SQLITE_ABORT: it has failed, and taken the whole transaction with it. */
 static int perform_alone(struct store *store, struct store_job *job)
 {
 	struct store_sql *sql = &store->writer;
@@ -69,9 +70,8 @@ static int perform_alone(struct store *store, struct store_job *job)
 	if (rc == SQLITE_OK)
 		return store_sql_do(sql, STORE_SQL_RELEASE);
 	fail(store, job, rc);
-	/* The worst errors have ended the whole transaction already. */
 	if (sqlite3_get_autocommit(sql->db))
-		return rc;
+		return SQLITE_ABORT;
 	rc = store_sql_do(sql, STORE_SQL_ROLLBACK_JOB);
 	return rc == SQLITE_OK ? store_sql_do(sql, STORE_SQL_RELEASE) : rc;
 }
@@ -85,6 +85,17 @@ static int perform_each(struct store *store, struct store_job *jobs)
 		if (job->error == 0)
 			rc = perform_alone(store, job);
 	return rc;
+}
+
+/* Where some fail, the others: a few times, since each may take the transaction
+ * with it and all of them may fail for the same reason. */
+static int perform_others(struct store *store, struct store_job *jobs, int why)
+{
+	int rc = SQLITE_ABORT;
+
+	for (int i = 0; rc == SQLITE_ABORT && i < 4; i++)
+		rc = perform_each(store, jobs);
+	return rc == SQLITE_ABORT ? why : rc;
 }
 
 /* Never prepared: SQLite obeys this pragma already when it compiles it. */
@@ -116,7 +127,7 @@ static int transact(struct store *store, struct store_job *jobs, bool is_full)
 	rc = perform(store, jobs);
 	if (rc != SQLITE_OK) {
 		roll_back(store);
-		rc = perform_each(store, jobs);
+		rc = perform_others(store, jobs, rc);
 	}
 	return rc == SQLITE_OK ? store_sql_do(sql, STORE_SQL_COMMIT) : rc;
 }

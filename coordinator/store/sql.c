@@ -96,11 +96,33 @@ int store_sql_number(
 	return rc == SQLITE_ROW ? SQLITE_OK : rc;
 }
 
-/* What the system said, where SQLite knows it. */
-static int system_errno(const struct store_sql *sql, int otherwise)
+/* What the system said last of the log, or of the file; 0: nothing.  SQLite's
+ * own sqlite3_system_errno() does not know of a commit. */
+static int file_errno(sqlite3 *db)
 {
-	int error = sql->db != NULL ? sqlite3_system_errno(sql->db) : 0;
+	static const int files[] = {
+		SQLITE_FCNTL_JOURNAL_POINTER, SQLITE_FCNTL_FILE_POINTER};
+	int error = 0;
 
+	for (unsigned int i = 0; i < 2 && error <= 0; i++) {
+		sqlite3_file *file = NULL;
+
+		if (sqlite3_file_control(db, "main", files[i], &file) ==
+				SQLITE_OK &&
+			file != NULL && file->pMethods != NULL)
+			(void)file->pMethods->xFileControl(
+				file, SQLITE_FCNTL_LAST_ERRNO, &error);
+	}
+	return error;
+}
+
+static int system_errno(const struct store_sql *sql, int code, int otherwise)
+{
+	int error = 0;
+
+	if (sql->db != NULL)
+		error = code == SQLITE_IOERR ? file_errno(sql->db)
+					     : sqlite3_system_errno(sql->db);
 	return error > 0 ? -error : -otherwise;
 }
 
@@ -130,9 +152,9 @@ int store_sql_errno(const struct store_sql *sql, int code)
 	case SQLITE_AUTH:
 		return -EACCES;
 	case SQLITE_CANTOPEN:
-		return system_errno(sql, EACCES);
+		return system_errno(sql, SQLITE_CANTOPEN, EACCES);
 	default:
-		return system_errno(sql, EIO);
+		return system_errno(sql, code & 0xff, EIO);
 	}
 }
 
