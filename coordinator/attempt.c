@@ -140,7 +140,8 @@ void on_body_loaded(struct intake_job *job)
 	struct request *request = job->owner;
 
 	request->governor->bodies_in++;
-	if (request->is_unwanted)
+	/* A task is nobody's to take back when rgovd stops. */
+	if (request->is_unwanted || request->governor->is_leaving)
 		abandon_start(request, SHM_CANCELLED, NULL);
 	else if (job->result.error == -ENOMEM)
 		abandon_start(request, SHM_NO_MEMORY,

@@ -112,8 +112,9 @@ static void on_begun(struct store_job *job)
 	struct governor *governor = request->governor;
 	struct intake_job *load = &request->attempt->load;
 
+	governor->tasks->n_beginning--;
 	if (job->error == 0 && job->outcome == STORE_DONE &&
-		!request->is_unwanted) {
+		!request->is_unwanted && !governor->is_leaving) {
 		request->task->state = STORE_RUNNING;
 		request->task->started_ns = job->begin.at_ns;
 		request->task->runs++;
@@ -155,6 +156,7 @@ void task_begin(struct request *request)
 	begin->job.begin.at_ns = wall_now_ns();
 	begin->job.begin.into = request->attempt->body;
 	begin->job.begin.into_bytes = request->body_bytes;
+	tasks->n_beginning++;
 	store_submit(tasks->store, &begin->job);
 }
 

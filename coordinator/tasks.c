@@ -190,7 +190,8 @@ unsigned int tasks_collect(struct governor *governor)
 bool tasks_are_quiet(const struct governor *governor)
 {
 	return governor->tasks->n_ending == 0 &&
-	       governor->tasks->n_putting == 0;
+	       governor->tasks->n_putting == 0 &&
+	       governor->tasks->n_beginning == 0;
 }
 
 /* ------------------------------------------------------------ opening */

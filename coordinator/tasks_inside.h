@@ -34,9 +34,10 @@ struct tasks {
 	struct digest *digest; /* of what a key stands for */
 	struct task **buckets; /* TASK_BUCKETS; NULL: no store */
 	struct task_owner *owners;
-	uint32_t n;         /* tasks in the table */
-	uint32_t n_putting; /* on their way into it */
-	uint32_t n_ending;  /* ends that go to the disk */
+	uint32_t n;           /* tasks in the table */
+	uint32_t n_putting;   /* on their way into it */
+	uint32_t n_ending;    /* ends that go to the disk */
+	uint32_t n_beginning; /* admitted, and marked there as running */
 	struct task *parked, **parked_end;
 	struct task_end *failed_ends; /* the disk did not take them */
 	struct loop_timer again;      /* while either is not empty */
