@@ -7,6 +7,7 @@
 
 #include "coordinator/hints.h"
 #include "coordinator/log.h"
+#include "coordinator/tasks.h"
 #include "coordinator/trace.h"
 
 #include <stdio.h>
@@ -249,6 +250,7 @@ void show_heartbeat(struct governor *governor, uint64_t now_ns)
 	if (governor->is_fading)
 		publish(governor, now_ns);
 	show_parts(governor);
+	tasks_show(governor);
 	show_host(governor, now_ns);
 	store_relaxed(board->header.heartbeat_ns, now_ns);
 }

@@ -126,6 +126,7 @@ struct task *task_add(struct tasks *tasks, struct request *request,
 	task->next = *bucket;
 	*bucket = task;
 	tasks->n++;
+	store_relaxed(tasks->governor->board.board->host.tasks, tasks->n);
 	return task;
 }
 
@@ -137,6 +138,7 @@ void task_free(struct tasks *tasks, struct task *task)
 		link = &(*link)->next;
 	*link = task->next;
 	tasks->n--;
+	store_relaxed(tasks->governor->board.board->host.tasks, tasks->n);
 	task_turn_away(task);
 	task_owner_release(tasks, task->owner);
 	free(task);
@@ -185,6 +187,21 @@ unsigned int tasks_collect(struct governor *governor)
 		LOG(LOG_INFO, "store.well", "the disk takes tasks again");
 	}
 	return n;
+}
+
+void tasks_show(const struct governor *governor)
+{
+	struct board_host *host = &governor->board.board->host;
+	const struct tasks *tasks = governor->tasks;
+	struct store_stats stats;
+
+	store_relaxed(host->tasks_limit, governor->config->tasks.max_tasks);
+	if (tasks == NULL || tasks->store == NULL)
+		return;
+	store_read_stats(tasks->store, &stats);
+	store_relaxed(host->tasks, tasks->n);
+	store_relaxed(host->store_bytes, stats.file_bytes + stats.wal_bytes);
+	store_relaxed(host->store_fails, tasks->is_ailing);
 }
 
 bool tasks_are_quiet(const struct governor *governor)

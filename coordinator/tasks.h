@@ -34,6 +34,8 @@ void tasks_close(struct governor *governor);
 void tasks_reconfigure(struct governor *governor);
 /* What the disk has done since; how much. */
 unsigned int tasks_collect(struct governor *governor);
+/* Their figures on the board. */
+void tasks_show(const struct governor *governor);
 /* Nothing is on its way to the disk that somebody waits for. */
 bool tasks_are_quiet(const struct governor *governor);
 

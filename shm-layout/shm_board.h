@@ -92,6 +92,11 @@ struct board_host {
 	_Atomic uint32_t starts, starts_peak, starts_limit; /* in a window */
 	_Atomic uint32_t users; /* with something queued or running */
 	_Atomic uint32_t sessions, sessions_limit;
+	/* Durable ones that have not ended; they count in `queued` and not in
+	 * its limit. */
+	_Atomic uint32_t tasks, tasks_limit;
+	_Atomic uint32_t store_fails; /* 1: the disk does not take them */
+	_Atomic uint64_t store_bytes; /* on disk; 0: there is none yet */
 	_Atomic uint64_t oldest_enqueued_ns; /* 0: the queue is empty */
 	_Atomic uint64_t resident_bytes;
 	struct board_histogram wait, execution;

@@ -165,6 +165,10 @@ static void put_host(struct writer *to, const struct board_view *view)
 	put_int(&host, "users", load_relaxed(from->users));
 	put_int(&host, "sessions", load_relaxed(from->sessions));
 	put_int(&host, "sessions_limit", load_relaxed(from->sessions_limit));
+	put_int(&host, "tasks", load_relaxed(from->tasks));
+	put_int(&host, "tasks_limit", load_relaxed(from->tasks_limit));
+	put_int(&host, "store_bytes", load_relaxed(from->store_bytes));
+	put_bool(&host, "store_fails", load_relaxed(from->store_fails) != 0);
 	put_real(&host, "oldest_wait_s",
 		view_age_s(view, load_relaxed(from->oldest_enqueued_ns)));
 	put_int(&host, "resident_bytes", load_relaxed(from->resident_bytes));

@@ -148,6 +148,10 @@ static void draw_gauges(struct canvas *canvas, const struct board_view *board)
 		span);
 	if (load_relaxed(board->header.credentials) == 0)
 		add(&right, STYLE_BAD, "no credentials!");
+	if (load_relaxed(host->store_fails) != 0)
+		add(&right, STYLE_BAD, "disk fails!");
+	if (load_relaxed(host->tasks) > 0)
+		add(&right, STYLE_PLAIN, "tasks %u", load_relaxed(host->tasks));
 	if (board->unreadable > 0)
 		add(&right, STYLE_WARN, "unreadable %u", board->unreadable);
 	add(&right, STYLE_PLAIN, "users %u", load_relaxed(host->users));

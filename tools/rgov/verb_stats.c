@@ -76,6 +76,11 @@ static void print_host(const struct board_view *view)
 	print_count("  most running of a user",
 		load_relaxed(view->header.max_requests_per_user));
 	print_count("  sessions", load_relaxed(host->sessions));
+	print_count("  tasks not ended", load_relaxed(host->tasks));
+	print_count(
+		"  bytes of tasks on disk", load_relaxed(host->store_bytes));
+	if (load_relaxed(host->store_fails) != 0)
+		(void)puts("  THE DISK DOES NOT TAKE TASKS: see the log");
 	print_seconds("  oldest wait",
 		view_age_s(view, load_relaxed(host->oldest_enqueued_ns)));
 	print_quantiles("  wait", &host->wait);
