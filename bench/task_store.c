@@ -55,6 +55,7 @@ static void make_record(struct store_record *record, uint64_t number)
 	static uint64_t random = 88172645463325252u;
 	uint64_t ms = 1700000000000u + number / 8;
 
+	random += number;
 	random ^= random << 13;
 	random ^= random >> 7;
 	random ^= random << 17;
@@ -284,7 +285,7 @@ static double resident_mib(void)
 
 static void measure_start(const char *path)
 {
-	static struct crowd crowd = {.number = 1000000000};
+	static struct crowd crowd;
 	uint64_t begun_ns = loop_now_ns(), told = 0;
 	char why[STORE_WHY_BYTES];
 	double open_s, told_s, rates[ROUNDS], rss;
@@ -296,6 +297,8 @@ static void measure_start(const char *path)
 		DIE("%s", why);
 	told_s = seconds_since(begun_ns) - open_s;
 	rss = resident_mib();
+	/* Later than all that is there, and other ids each time. */
+	crowd.number = ((uint64_t)now_wall_ns() / 1000000 - 1700000000000u) * 8;
 	for (int i = 0; i < ROUNDS; i++)
 		rates[i] = run_crowd(&crowd, MANY, TASKS);
 	store_read_stats(crowd.store, &stats);
