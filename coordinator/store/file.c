@@ -225,7 +225,8 @@ static int judge_header(const char *path, const uint8_t header[HEADER_BYTES],
 {
 	uint32_t id = big_endian(header + APPLICATION_ID_AT);
 
-	if (n < HEADER_BYTES || memcmp(header, "SQLite format 3", MAGIC_BYTES))
+	if (n < HEADER_BYTES ||
+		memcmp(header, "SQLite format 3", MAGIC_BYTES) != 0)
 		return refuse(ret_why, -EMEDIUMTYPE,
 			"%s: expected rgovd's store of tasks, found %s; it is "
 			"left as it is: move it away, or name another "
@@ -317,7 +318,8 @@ static int check_pages(sqlite3 *db)
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(check);
 	if (rc == SQLITE_ROW)
-		rc = strcmp((const char *)sqlite3_column_text(check, 0), "ok")
+		rc = strcmp((const char *)sqlite3_column_text(check, 0),
+			     "ok") != 0
 			     ? SQLITE_CORRUPT
 			     : SQLITE_OK;
 	(void)sqlite3_finalize(check);

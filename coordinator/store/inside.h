@@ -128,6 +128,7 @@ struct store_sql {
 /* These return SQLite's codes; 0 is fine. */
 int store_sql_open(
 	struct store_sql *sql, const char *path, int flags, int cache_kib);
+int store_sql_prepare(struct store_sql *sql, enum store_statement which);
 int store_sql_prepare_all(struct store_sql *sql);
 void store_sql_close(struct store_sql *sql);
 /* Ready to be bound. */

@@ -119,7 +119,8 @@ static int list(struct store_sql *sql, struct store_job *job, bool *ret_again)
 	int rc = SQLITE_OK, seen = 0;
 
 	if (job->rows == NULL)
-		job->rows = calloc(job->list.limit + 1, sizeof(*job->rows));
+		job->rows = calloc(
+			job->list.limit + 1, sizeof(struct store_record *));
 	if (job->rows == NULL)
 		return SQLITE_NOMEM;
 	list = begin_slice(sql, job);

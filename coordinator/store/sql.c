@@ -38,7 +38,7 @@ int store_sql_open(
 	return sqlite3_exec(sql->db, pragmas, NULL, NULL, NULL);
 }
 
-static int prepare(struct store_sql *sql, enum store_statement which)
+int store_sql_prepare(struct store_sql *sql, enum store_statement which)
 {
 	return sqlite3_prepare_v3(sql->db, texts[which], -1,
 		SQLITE_PREPARE_PERSISTENT, &sql->statements[which], NULL);
@@ -50,7 +50,7 @@ int store_sql_prepare_all(struct store_sql *sql)
 
 	for (unsigned int i = 0; rc == SQLITE_OK && i < STORE_SQL_COUNT; i++)
 		if (sql->statements[i] == NULL)
-			rc = prepare(sql, (enum store_statement)i);
+			rc = store_sql_prepare(sql, (enum store_statement)i);
 	return rc;
 }
 

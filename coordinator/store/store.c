@@ -123,11 +123,11 @@ int64_t store_wall_ns(const struct store *store)
 
 /* ------------------------------------------------------------ recovery */
 
-static int tell_all(struct store *store, enum store_statement which,
+static int tell_rows(struct store_sql *sql, enum store_statement which,
 	store_record_fn *tell, void *arg, char ret_why[STORE_WHY_BYTES])
 {
-	sqlite3_stmt *all = store_sql_get(&store->reader, which);
-	int rc, told = 0;
+	sqlite3_stmt *all = store_sql_get(sql, which);
+	int rc = SQLITE_OK, told = 0;
 
 	while (told == 0 && (rc = sqlite3_step(all)) == SQLITE_ROW) {
 		struct store_record record;
@@ -136,10 +136,25 @@ static int tell_all(struct store *store, enum store_statement which,
 		told = tell(&record, arg);
 	}
 	if (told == 0 && rc != SQLITE_DONE)
-		told = store_sql_explain(&store->reader, rc,
-			"the tasks cannot be read", ret_why);
-	(void)sqlite3_reset(all);
+		told = store_sql_explain(
+			sql, rc, "the tasks cannot be read", ret_why);
 	return told;
+}
+
+/* On a connection of its own: who is told may submit, and the threads work. */
+static int tell_all(struct store *store, enum store_statement which,
+	store_record_fn *tell, void *arg, char ret_why[STORE_WHY_BYTES])
+{
+	struct store_sql sql = {.db = NULL};
+	int rc = store_sql_open(&sql, store->path, 0, STORE_READER_CACHE_KIB);
+
+	if (rc == SQLITE_OK)
+		rc = store_sql_prepare(&sql, which);
+	rc = rc == SQLITE_OK ? tell_rows(&sql, which, tell, arg, ret_why)
+			     : store_sql_explain(&sql, rc,
+				       "the tasks cannot be read", ret_why);
+	store_sql_close(&sql);
+	return rc;
 }
 
 int store_recover(struct store *store, store_record_fn *tell, void *arg,

@@ -273,8 +273,8 @@ void store_close(struct store *store);
 /*
  * Tells every task that has not ended, in the order of submission, RUNNING
  * where it was begun.  The record and its texts are gone when the callback
- * returns; a callback that returns other than 0 ends it: returned.  Blocks;
- * after store_open(), before any job.  0 or -errno with words.
+ * returns; it may submit jobs; one that returns other than 0 ends it: returned.
+ * Blocks.  Once, after store_open().  0 or -errno with words.
  */
 typedef int store_record_fn(const struct store_record *record, void *arg);
 int store_recover(struct store *store, store_record_fn *tell, void *arg,

@@ -371,6 +371,58 @@ static void what_has_not_ended_is_told_in_order(void)
 	rig_fini(&rig);
 }
 
+enum { ASKED = 200 };
+
+struct asking {
+	struct rig *rig;
+	struct store_job jobs[2 * ASKED];
+	int n, done;
+};
+
+/* As rgovd does: what was running is noted, what is to be told is looked at. */
+static int ask_meanwhile(const struct store_record *record, void *arg)
+{
+	struct asking *asking = arg;
+
+	for (int i = 0; i < 2; i++) {
+		struct store_job *job = &asking->jobs[asking->n++];
+
+		*job = op_job(i == 0 ? STORE_LOOK : STORE_NOTE, 1);
+		memcpy(job->id, record->id, STORE_ID_BYTES);
+		job->done = rig_done;
+		job->owner = &asking->done;
+		store_submit(asking->rig->store, job);
+	}
+	return 0;
+}
+
+static void who_is_told_may_ask_at_once(void)
+{
+	static struct asking asking;
+	struct rig rig;
+
+	rig_init(&rig);
+	rig_open(&rig);
+	for (uint64_t i = 1; i <= ASKED; i++)
+		put_task(&rig, i, "x");
+	rig_close(&rig);
+	rig_open(&rig);
+	asking = (struct asking){.rig = &rig};
+	CU_ASSERT_EQUAL(
+		store_recover(rig.store, ask_meanwhile, &asking, rig.why), 0);
+	CU_ASSERT_EQUAL(asking.n, 2 * ASKED);
+	while (asking.done < asking.n) {
+		loop_step(rig.loop, loop_now_ns() + 1000000000u);
+		store_collect(rig.store);
+	}
+	for (int i = 0; i < asking.n; i++) {
+		CU_ASSERT_EQUAL(asking.jobs[i].error, 0);
+		CU_ASSERT_EQUAL(asking.jobs[i].outcome, STORE_DONE);
+		store_job_fini(&asking.jobs[i]);
+	}
+	rig_fini(&rig);
+}
+
 /* A part of the file is looked through at a time. */
 enum { MANY = 9000 };
 
@@ -481,5 +533,5 @@ SUITE("store jobs", T(a_task_from_its_submission_to_its_reply),
 	T(a_bad_job_does_not_fail_its_neighbours),
 	T(the_history_says_what_happened),
 	T(callbacks_are_pending_until_they_are_done),
-	T(what_has_not_ended_is_told_in_order), T(a_list_is_filtered_and_paged),
-	T(closing_does_what_was_submitted))
+	T(what_has_not_ended_is_told_in_order), T(who_is_told_may_ask_at_once),
+	T(a_list_is_filtered_and_paged), T(closing_does_what_was_submitted))
