@@ -142,7 +142,8 @@ static int list_slots(
 	if (table == NULL)
 		return fail(-ENOMEM, "no memory for %u tickets", most);
 	for (uint32_t slot = 0; slot < most; slot++)
-		if (session->slots[slot].use == SLOT_OUT)
+		if (session->slots[slot].use == SLOT_OUT &&
+			!session->slots[slot].is_question)
 			describe(session, slot, &table[n++]);
 	*ret_table = table;
 	return n;

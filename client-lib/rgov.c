@@ -2,10 +2,10 @@
 #include "client-lib/rgov.h"
 
 #include "client-lib/handle.h"
+#include "client-lib/submit.h"
 #include "client-lib/words.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MS_NS 1000000u
-#define DEFAULT_TIMEOUT_MS 600000u
 #define DEFAULT_CONNECT_MS 2000u
 /* An answer to a passed deadline may be under way: wait for it this long. */
 #define GRACE_NS (1000u * MS_NS)
@@ -142,252 +140,20 @@ void rgov_close(struct rgov *gov)
 	free_handle(gov);
 }
 
-/* ------------------------------------------------------------ submit */
-
-static int check_text(const char *what, const char *text, size_t most)
-{
-	size_t length = strnlen(text, most + 1);
-
-	if (length == 0 || length > most)
-		return fail(-EINVAL, "%s: expected 1 to %zu bytes, found %s%zu",
-			what, most, length > most ? "more than " : "",
-			length > most ? most : length);
-	for (size_t i = 0; i < length; i++) {
-		unsigned char byte = (unsigned char)text[i];
-
-		if (byte < 0x20 || byte == 0x7f)
-			return fail(-EINVAL,
-				"%s: expected printable bytes, found 0x%02x at "
-				"position %zu",
-				what, byte, i);
-	}
-	return 0;
-}
-
-static int check_request(const struct rgov_request *request)
-{
-	int rc;
-
-	if (request->size != sizeof(*request))
-		return fail(-EINVAL, "request.size: expected %zu, found %zu",
-			sizeof(*request), request->size);
-	if (request->model_id == NULL)
-		return fail(-EINVAL, "model_id: expected a text, found NULL");
-	rc = check_text("model_id", request->model_id, SHM_MODEL_BYTES);
-	if (rc == 0 && request->user != NULL)
-		rc = check_text("user", request->user, SHM_USER_BYTES - 1);
-	if (rc < 0)
-		return rc;
-	if (request->headers != NULL &&
-		strlen(request->headers) > SHM_HEADERS_BYTES)
-		return fail(-EINVAL,
-			"headers: expected at most %d bytes, found %zu",
-			SHM_HEADERS_BYTES, strlen(request->headers));
-	if ((unsigned int)request->operation > RGOV_CONVERSE ||
-		(unsigned int)request->priority > RGOV_BATCH ||
-		(request->flags & ~(uint32_t)SHM_FLAGS_ALL) != 0)
-		return fail(
-			-EINVAL, "operation, priority or flags: unknown value");
-	if (request->body_bytes > SHM_BODY_MAX)
-		return fail(-EMSGSIZE,
-			"body: expected at most %d bytes, found %zu",
-			SHM_BODY_MAX, request->body_bytes);
-	return 0;
-}
-
-static int write_body(const struct session *session, uint32_t slot,
-	const void *body, size_t n)
-{
-	const char *from = body;
-	off_t at = (off_t)shm_body_off(slot);
-
-	/* Beyond it a write is a signal, which ends whoever does not know. */
-	if ((uint64_t)at + n > session->most_file_bytes)
-		return fail(-EFBIG,
-			"body of %zu bytes in slot %u: above RLIMIT_FSIZE, "
-			"%llu bytes, which counts for shared memory",
-			n, slot, (unsigned long long)session->most_file_bytes);
-	while (n > 0) {
-		ssize_t done = pwrite(
-			session->fds[WIRE_FD_CLIENT_BODIES], from, n, at);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done < 0)
-			return fail(-errno, "body of %zu bytes: %s", n,
-				strerrordesc_np(errno));
-		from += done;
-		at += done;
-		n -= (size_t)done;
-	}
-	return 0;
-}
-
-/* The slot's page of texts is allocated by the first use of the slot, so that a
- * lack of memory is an error here and not a signal later. */
-static int prepare_text(struct session *session, uint32_t slot)
-{
-	off_t at = (off_t)(session->client_shape.texts_off +
-			   slot * sizeof(struct client_text));
-
-	int rc;
-
-	if (session->slots[slot].text_ready)
-		return 0;
-	do /* a signal that is on its way breaks it off */
-		rc = fallocate(session->fds[WIRE_FD_CLIENT_CONTROL], 0, at,
-			sizeof(struct client_text));
-	while (rc != 0 && errno == EINTR);
-	if (rc != 0)
-		return fail(-errno, "no shared memory for a slot: %s",
-			strerrordesc_np(errno));
-	session->slots[slot].text_ready = true;
-	return 0;
-}
-
-static void describe(struct session *session, uint32_t slot,
-	const struct rgov_request *request, bool is_permit,
-	uint64_t deadline_ns)
-{
-	const char *user = request->user ? request->user : "-";
-	const char *headers = request->headers ? request->headers : "";
-	struct client_slot *to = &session->client_slots[slot];
-	struct client_text *text = &session->texts[slot];
-
-	to->kind = is_permit ? SHM_PERMIT : SHM_CALL;
-	to->operation = (uint8_t)request->operation;
-	to->class = (uint8_t)request->priority;
-	to->flags = (uint8_t)request->flags;
-	to->body_bytes = is_permit ? 0 : (uint32_t)request->body_bytes;
-	to->deadline_ns = deadline_ns;
-	to->input_tokens = request->input_tokens;
-	to->output_tokens = request->output_tokens;
-	to->model_bytes = (uint16_t)strlen(request->model_id);
-	to->headers_bytes = (uint16_t)strlen(headers);
-	to->user_bytes = (uint16_t)strlen(user);
-	memcpy(to->user, user, to->user_bytes);
-	memcpy(text->model, request->model_id, to->model_bytes);
-	memcpy(text->headers, headers, to->headers_bytes);
-}
-
-static int fill_slot(struct session *session, uint32_t slot,
-	const struct rgov_request *request, bool is_permit,
-	uint64_t deadline_ns)
-{
-	int rc = prepare_text(session, slot);
-
-	if (rc == 0 && !is_permit) {
-		rc = write_body(
-			session, slot, request->body, request->body_bytes);
-		if (rc < 0) /* memory is short: keep none of it */
-			session_punch_body(session, slot, request->body_bytes);
-	}
-	if (rc == 0)
-		describe(session, slot, request, is_permit, deadline_ns);
-	return rc;
-}
-
-static void ring(struct rgov *gov, struct session *session)
-{
-	atomic_fetch_add_explicit(&gov->bells_rung, 1, memory_order_relaxed);
-	session_ring(session);
-}
-
-/* True: rgovd sleeps, and was rung. */
-static bool command_and_ring(struct rgov *gov, struct session *session,
-	uint32_t slot, enum shm_command command)
-{
-	if (!session_command(session, slot, command))
-		return false;
-	ring(gov, session);
-	return true;
-}
-
-static void commit(struct rgov *gov, struct session *session, uint32_t slot,
-	const struct rgov_request *request, bool is_permit)
-{
-	struct slot *own = &session->slots[slot];
-
-	own->generation = shm_next_generation(own->generation);
-	own->is_permit = is_permit;
-	own->cancelled = false;
-	own->body_bytes = is_permit ? 0 : request->body_bytes;
-	own->use = SLOT_OUT;
-	(void)command_and_ring(gov, session, slot, SHM_SUBMIT);
-}
-
-static uint64_t deadline_of(const struct rgov_request *request)
-{
-	uint64_t ms =
-		request->timeout_ms ? request->timeout_ms : DEFAULT_TIMEOUT_MS;
-	uint64_t now = clock_now_ns();
-
-	return ms > (UINT64_MAX / 2) / MS_NS ? UINT64_MAX / 2
-					     : now + ms * MS_NS;
-}
-
-static int submit_in(struct rgov *gov, struct session *session,
-	const struct rgov_request *request, bool is_permit,
-	struct rgov_ticket *ticket)
-{
-	uint32_t slot;
-	int rc;
-
-	(void)pthread_mutex_lock(&gov->lock);
-	rc = session_take_slot(session, &slot);
-	(void)pthread_mutex_unlock(&gov->lock);
-	if (rc < 0)
-		return rc;
-	/* The slot is this thread's alone: its body is written unlocked. */
-	rc = fill_slot(session, slot, request, is_permit, ticket->deadline_ns);
-	(void)pthread_mutex_lock(&gov->lock);
-	if (rc == 0)
-		commit(gov, session, slot, request, is_permit);
-	else
-		session_release_slot(session, slot);
-	(void)pthread_mutex_unlock(&gov->lock);
-	if (rc == 0) {
-		ticket->slot = slot;
-		ticket->generation = session->slots[slot].generation;
-		ticket->session = session->number;
-	}
-	return rc;
-}
-
-static int submit(struct rgov *gov, const struct rgov_request *request,
-	bool is_permit, struct rgov_ticket *ret_ticket)
-{
-	struct rgov_ticket ticket = {0};
-	struct session *session;
-	uint64_t connect_until;
-	int rc = check_request(request);
-
-	if (rc < 0)
-		return rc;
-	ticket.deadline_ns = deadline_of(request);
-	connect_until = clock_now_ns() + gov->connect_timeout_ns;
-	if (connect_until > ticket.deadline_ns)
-		connect_until = ticket.deadline_ns;
-	rc = handle_enter(gov, connect_until, &session);
-	if (rc < 0)
-		return rc;
-	rc = submit_in(gov, session, request, is_permit, &ticket);
-	handle_leave(gov, session);
-	if (rc == 0)
-		*ret_ticket = ticket;
-	return rc;
-}
-
 int rgov_submit(struct rgov *gov, const struct rgov_request *request,
 	struct rgov_ticket *ret_ticket)
 {
-	return submit(gov, request, false, ret_ticket);
+	return submit(gov,
+		&(struct submission){.request = request, .kind = SHM_CALL},
+		ret_ticket);
 }
 
 int rgov_submit_permit(struct rgov *gov, const struct rgov_request *request,
 	struct rgov_ticket *ret_ticket)
 {
-	return submit(gov, request, true, ret_ticket);
+	return submit(gov,
+		&(struct submission){.request = request, .kind = SHM_PERMIT},
+		ret_ticket);
 }
 
 /* ------------------------------------------------------------ collect */
@@ -441,7 +207,8 @@ static void read_waits(const struct daemon_slot *from, uint32_t generation,
 /* The answer is there (A3), and rgovd does not touch it before the next submit.
  */
 static int read_reply(const struct session *session,
-	const struct rgov_ticket *ticket, struct rgov_reply *reply)
+	const struct rgov_ticket *ticket, struct rgov_reply *reply,
+	struct daemon_task *line)
 {
 	const struct daemon_slot *from = &session->daemon_slots[ticket->slot];
 
@@ -458,6 +225,8 @@ static int read_reply(const struct session *session,
 		.execution_ns = from->execution_ns,
 		.retry_after_ms = from->retry_after_ns / MS_NS,
 	};
+	if (line != NULL)
+		*line = from->task;
 	read_waits(from, ticket->generation, reply);
 	memcpy(reply->code, from->code, sizeof(reply->code) - 1);
 	memcpy(reply->message, from->message, sizeof(reply->message) - 1);
@@ -520,7 +289,7 @@ static bool finish_slot(struct rgov *gov, struct session *session,
 			must_ring = session_finish_slot(session, ticket->slot);
 	}
 	if (must_ring)
-		ring(gov, session);
+		submit_ring(gov, session);
 	(void)pthread_mutex_unlock(&gov->lock);
 	return is_ours;
 }
@@ -531,9 +300,10 @@ static int used_up(void)
 }
 
 static int collect(struct rgov *gov, struct session *session,
-	const struct rgov_ticket *ticket, struct rgov_reply *reply)
+	const struct rgov_ticket *ticket, struct rgov_reply *reply,
+	struct daemon_task *line)
 {
-	int rc = read_reply(session, ticket, reply);
+	int rc = read_reply(session, ticket, reply, line);
 
 	if (finish_slot(gov, session, ticket, reply))
 		return rc;
@@ -572,7 +342,7 @@ static int wait_until(struct rgov *gov, struct session *session,
 
 static int wait_in(struct rgov *gov, struct session *session,
 	const struct rgov_ticket *ticket, uint64_t timeout_ms,
-	struct rgov_reply *ret_reply)
+	struct rgov_reply *ret_reply, struct daemon_task *ret_line)
 {
 	bool is_last;
 	uint64_t until_ns;
@@ -587,7 +357,7 @@ static int wait_in(struct rgov *gov, struct session *session,
 	until_ns = wait_limit(ticket, timeout_ms, &is_last);
 	rc = wait_until(gov, session, ticket, timeout_ms, until_ns);
 	if (rc == 0)
-		return collect(gov, session, ticket, ret_reply);
+		return collect(gov, session, ticket, ret_reply, ret_line);
 	if (rc == -ETIMEDOUT && !is_last)
 		return -EAGAIN;
 	if (rc == -ETIMEDOUT) {
@@ -605,8 +375,9 @@ static int wait_in(struct rgov *gov, struct session *session,
 	return rc;
 }
 
-int rgov_wait(struct rgov *gov, const struct rgov_ticket *ticket,
-	uint64_t timeout_ms, struct rgov_reply *ret_reply)
+int wait_for_reply(struct rgov *gov, const struct rgov_ticket *ticket,
+	uint64_t timeout_ms, struct rgov_reply *ret_reply,
+	struct daemon_task *ret_line)
 {
 	struct session *session;
 	int rc;
@@ -617,9 +388,15 @@ int rgov_wait(struct rgov *gov, const struct rgov_ticket *ticket,
 	rc = handle_enter_ticket(gov, ticket, &session);
 	if (rc < 0)
 		return rc;
-	rc = wait_in(gov, session, ticket, timeout_ms, ret_reply);
+	rc = wait_in(gov, session, ticket, timeout_ms, ret_reply, ret_line);
 	handle_leave(gov, session);
 	return rc;
+}
+
+int rgov_wait(struct rgov *gov, const struct rgov_ticket *ticket,
+	uint64_t timeout_ms, struct rgov_reply *ret_reply)
+{
+	return wait_for_reply(gov, ticket, timeout_ms, ret_reply, NULL);
 }
 
 static int wait_to_the_end(struct rgov *gov, const struct rgov_ticket *ticket,
@@ -682,7 +459,7 @@ static void post_cancel(
 	own->cancelled = true;
 	if (own->is_permit)
 		write_settlement(session, slot, SHM_SETTLED_UNUSED, -1, -1);
-	(void)command_and_ring(gov, session, slot, SHM_CANCEL);
+	(void)submit_command(gov, session, slot, SHM_CANCEL);
 }
 
 static void abandon_slot(struct rgov *gov, struct session *session,
@@ -739,7 +516,7 @@ static int settle_in(struct rgov *gov, struct session *session,
 	if (own->use == SLOT_HELD && own->generation == ticket->generation) {
 		write_settlement(session, ticket->slot, how, input_tokens,
 			output_tokens);
-		rc = command_and_ring(gov, session, ticket->slot, SHM_SETTLE) ||
+		rc = submit_command(gov, session, ticket->slot, SHM_SETTLE) ||
 		     is_look_due(session);
 		session_release_slot(session, ticket->slot);
 	}

@@ -253,6 +253,7 @@ static void point_into(struct session *session)
 	session->client_slots =
 		client_slots(session->client, &session->client_shape);
 	session->texts = client_texts(session->client, &session->client_shape);
+	session->tasks = client_tasks(session->client, &session->client_shape);
 	session->ring = client_ring(session->client, &session->client_shape);
 	session->daemon_slots =
 		daemon_slots(session->daemon, &session->daemon_shape);

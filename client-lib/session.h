@@ -32,7 +32,9 @@ struct slot {
 	uint32_t generation; /* of the last submit */
 	bool is_permit;
 	bool cancelled;
-	bool text_ready; /* its page of model and headers is allocated */
+	bool is_question; /* about tasks */
+	bool text_ready;  /* its page of model and headers is allocated */
+	bool task_ready;  /* and the one of what is said of tasks */
 	uint64_t body_bytes;
 };
 
@@ -51,6 +53,7 @@ struct session {
 	struct daemon_header *daemon; /* mapped read-only */
 	struct client_slot *client_slots;
 	struct client_text *texts;
+	struct client_task *tasks;
 	struct daemon_slot *daemon_slots; /* mapped read-only */
 	_Atomic uint64_t *ring;
 	const struct board *board; /* NULL: could not be mapped */
