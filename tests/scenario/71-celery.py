@@ -116,7 +116,7 @@ def world(config=ROOMY, sim=None, **workers):
 def ended(task, timeout=PATIENCE_S):
     """The final state of a task, when it has one."""
     wait_until(lambda: task.state in celery.states.READY_STATES, timeout,
-               f"the end of {task.id}, which is {task.state}", 0.05)
+               f"the end of {task.id}", 0.05)
     return task.state
 
 

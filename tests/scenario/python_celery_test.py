@@ -3,6 +3,7 @@
 an application.  No broker, no rgovd: a governor that records what it is asked.
 """
 
+import datetime
 import logging
 import os
 import pickle
@@ -17,6 +18,7 @@ for _name in list(os.environ):
         del os.environ[_name]
 
 import celery.app.task
+import celery.exceptions
 import celery.signals
 import rgov
 import rgov.celery
@@ -121,6 +123,42 @@ def refusals_are_not_the_tasks_own_retries():
     equal((sent.options["retries"], sent.options["headers"]["rgov_refusals"]),
           (2, 5), "retries, refusals")
     check(5 <= sent.options["countdown"] <= 6, f"{sent.options['countdown']}")
+
+
+@checks.test
+def what_expires_comes_back_too():
+    "With the time that it had, which Celery hands over as a text."
+    sent = []
+    def keep(headers=None, **_):
+        sent.append(headers)
+    celery.signals.before_task_publish.connect(keep)
+    ends = datetime.datetime.now(datetime.timezone.utc).replace(
+        microsecond=0) + datetime.timedelta(hours=1)
+    request = celery.app.task.Context(
+        id="1", args=(), kwargs={}, expires=ends.isoformat(),
+        delivery_info={"exchange": "", "routing_key": "celery"})
+    outcome = task_with(Asked())._again(request, rgov.QueueFull("full"))
+    check(isinstance(outcome, celery.exceptions.Retry), f"{outcome!r}")
+    equal(sent[0]["expires"], ends.isoformat(), "expires")
+
+
+@checks.test
+def while_the_broker_is_away_nothing_is_lost():
+    "The message is rejected for another time; acknowledged early, it fails."
+    for acks_late, outcome in ((True, celery.exceptions.Reject),
+                               (False, rgov.QueueFull)):
+        app = celery.Celery("test", broker="redis://127.0.0.1:1/0",
+                            task_cls="rgov.celery:GovernedTask",
+                            set_as_current=False)
+        app.conf.update(task_publish_retry=False, broker_transport_options={
+            "max_retries": 1, "interval_start": 0, "interval_step": 0})
+
+        @app.task(acks_late=acks_late)
+        def task():
+            pass
+        request = celery.app.task.Context(id="1", args=(), kwargs={})
+        found = task._again(request, rgov.QueueFull("full"))
+        equal(type(found), outcome, f"outcome with acks_late={acks_late}")
 
 
 @checks.test

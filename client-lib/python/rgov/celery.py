@@ -35,6 +35,7 @@ no signal of Celery has to do it.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import logging
 import math
@@ -117,7 +118,7 @@ class GovernedTask(celery.Task):  # type: ignore[misc]
     """A task with a governor.  See the module for how to use it.
 
     An exception of rgovd that says "come back later" (QueueFull, UserLimit, Draining,
-    Unavailable, and a Timeout that was predicted) and that the task does not catch
+    Unavailable, and a Timeout that was predicted) and that neither the task nor its ``autoretry_for`` catches
     sends the task again, at most ``rgov_max_retries`` times, then it fails with that
     exception.  These do not count as Celery's retries.  Anything else (TooLarge,
     Invalid, Timeout, UpstreamError, whose retries rgovd has made) fails at once; use
@@ -236,35 +237,42 @@ class GovernedTask(celery.Task):  # type: ignore[misc]
         """Sends the task again; returns what tells Celery so, or the error where
         the task has ended with it."""
         refusals = int(_header(request, _REFUSALS) or 0) + 1
-        pause = countdown(
-            refusals,
-            getattr(error, "retry_after", None),
-            min(self.rgov_max_countdown, _visibility_timeout(self.app) / 4),
-            random.random(),
-        )
+        pause = self._pause(refusals, error)
         deadline = _deadline(request)
         is_late = deadline is not None and time.time() + pause >= deadline
         if refusals > self.rgov_max_retries or is_late:
             return error
-        again = self.signature_from_request(
-            request,
-            countdown=pause,
-            retries=request.retries,
-            headers={**(request.headers or {}), _REFUSALS: refusals},
-        )
-        if not request.is_eager:
-            try:
+        again = self._copy(request, refusals, pause)
+        outcome: Exception
+        try:
+            if not request.is_eager:  # apply() sends a Retry by itself
                 again.apply_async()
-            except self.OperationalError as broken:
-                # The broker is away.  Unacknowledged, the message is still there.
-                if not self.acks_late:
-                    return error
-                reject: Exception = celery.exceptions.Reject(broken, requeue=True)
-                return reject
-        retry: Exception = celery.exceptions.Retry(
-            exc=error, when=pause, is_eager=request.is_eager, sig=again
+            outcome = celery.exceptions.Retry(
+                exc=error, when=pause, is_eager=request.is_eager, sig=again
+            )
+        except self.OperationalError as broken:
+            # The broker is away.  Unacknowledged, the message is still there.
+            if not self.acks_late:
+                return error
+            outcome = celery.exceptions.Reject(broken, requeue=True)
+        return outcome
+
+    def _pause(self, refusals: int, error: Error) -> float:
+        cap = min(self.rgov_max_countdown, _visibility_timeout(self.app) / 4)
+        retry_after = getattr(error, "retry_after", None)
+        return countdown(refusals, retry_after, cap, random.random())
+
+    def _copy(self, request: Any, refusals: int, pause: float) -> Any:
+        """The task as it was sent, as a signature."""
+        options: dict[str, Any] = {
+            "headers": {**(request.headers or {}), _REFUSALS: refusals}
+        }
+        if isinstance(request.expires, str):
+            # Celery 5.2 cannot send the text again that it received.
+            options["expires"] = datetime.datetime.fromisoformat(request.expires)
+        return self.signature_from_request(
+            request, countdown=pause, retries=request.retries, **options
         )
-        return retry
 
 
 # ---------------------------------------------------------------- headers
