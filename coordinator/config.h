@@ -47,15 +47,12 @@ struct config_tasks {
 	struct config_ids gids; /* read the tasks of others */
 };
 
-/* In the order of on_cluster_loss in config.def. */
-enum config_loss { CONFIG_LOSS_SHARE, CONFIG_LOSS_STOP, CONFIG_LOSS_IGNORE };
-
 /* One quota for several hosts: docs/cluster.md. */
 struct config_cluster {
 	const char *url; /* NULL: this host is alone.  Holds a password */
 	const char *account;
 	uint32_t hosts;
-	enum config_loss on_loss;
+	enum lease_loss on_loss;
 	const char *host;    /* this one's name among them */
 	const char *ca_file; /* NULL: the system's */
 	uint64_t forget_after_ns;

@@ -77,7 +77,7 @@ void config_check_cluster(struct config_draft *draft)
 	check_word(
 		draft, CONFIG_K_FLAT_cluster_host, cluster->host, HOST_BYTES);
 	warn_of_readers(draft);
-	if (cluster->on_loss == CONFIG_LOSS_SHARE && cluster->hosts == 0)
+	if (cluster->on_loss == LEASE_SHARE && cluster->hosts == 0)
 		config_complain(draft,
 			origin_of(draft, CONFIG_K_FLAT_cluster)->text,
 			"cluster: on_cluster_loss = share needs cluster_hosts "

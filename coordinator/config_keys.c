@@ -38,7 +38,7 @@ static_assert(sizeof(enum loop_engine) == sizeof(int) &&
 		      sizeof(enum log_format) == sizeof(int) &&
 		      sizeof(enum log_level) == sizeof(int) &&
 		      sizeof(enum config_client_death) == sizeof(int) &&
-		      sizeof(enum config_loss) == sizeof(int) &&
+		      sizeof(enum lease_loss) == sizeof(int) &&
 		      sizeof(enum policy_learned) == sizeof(int) &&
 		      sizeof(enum upstream_retry) == sizeof(int),
 	"CHOICE fields are stored as int");

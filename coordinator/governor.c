@@ -118,7 +118,7 @@ static void set_timer(struct governor *governor, uint64_t at_ns)
 
 void governor_advance(struct governor *governor)
 {
-	uint64_t late_ns, admit_ns, now;
+	uint64_t late_ns, admit_ns, share_ns, now;
 
 	if (!governor->is_pump_due)
 		return;
@@ -128,8 +128,10 @@ void governor_advance(struct governor *governor)
 		late_ns = expire_all(governor, now);
 		admit_ns = admit_all(governor, now);
 	} while (governor->is_pump_due); /* an end frees a place */
+	share_ns = sharing_look(governor, now);
 	explain_fresh(governor, now);
-	set_timer(governor, late_ns < admit_ns ? late_ns : admit_ns);
+	admit_ns = late_ns < admit_ns ? late_ns : admit_ns;
+	set_timer(governor, share_ns < admit_ns ? share_ns : admit_ns);
 	shadow_look(governor);
 	show_host(governor, now);
 	show_soon(governor);
@@ -224,14 +226,20 @@ int governor_reload(struct governor *governor, const struct config *config,
 {
 	struct policy_config policy = policy_config_of(config);
 	struct upstream_stats before;
+	struct redis *redis;
 	bool was_shadow;
-	int rc;
+	int rc = sharing_prepare(governor, config, &redis, ret_why);
+
+	if (rc < 0)
+		return rc;
 
 	upstream_read_stats(governor->upstream, &before);
 	rc = upstream_reload(governor->upstream, &config->upstream, ret_why);
 	/* Without credentials it goes on without; but it loses none. */
-	if (rc < 0 && (rc != -ENOKEY || before.has_credentials))
+	if (rc < 0 && (rc != -ENOKEY || before.has_credentials)) {
+		redis_free(redis);
 		return rc;
+	}
 	rc = policy_reconfigure(governor->policy, &policy);
 	if (rc < 0) {
 		/* The upstream goes back to what it was. */
@@ -239,12 +247,14 @@ int governor_reload(struct governor *governor, const struct config *config,
 			&governor->config->upstream, ret_why);
 		(void)snprintf(
 			ret_why, UPSTREAM_MESSAGE_BYTES, "out of memory");
+		redis_free(redis);
 		return rc;
 	}
 	was_shadow = governor->config->shadow;
 	governor->config = config;
 	governor_reopen(governor);
 	tasks_reconfigure(governor);
+	sharing_reload(governor, redis);
 	governor->is_pump_due = true;
 	if (was_shadow && !config->shadow)
 		leave_shadow(governor);
@@ -274,12 +284,14 @@ void governor_drain(struct governor *governor, bool is_final)
 	store_relaxed(governor->board.board->header.draining, 1);
 	if (is_final)
 		refuse_queued(governor);
+	sharing_leave(governor);
 }
 
 bool governor_is_quiet(const struct governor *governor)
 {
 	/* Bodies that are being read are refused when they are there. */
 	return governor->calls_out == 0 && tasks_are_quiet(governor) &&
+	       sharing_has_left(governor) &&
 	       (!governor->is_final ||
 		       governor->bodies_in == governor->bodies_out);
 }
@@ -290,6 +302,7 @@ void governor_leave(struct governor *governor)
 	loop_timer_clear(governor->loop, &governor->publish);
 	loop_timer_clear(governor->loop, &governor->permit_expiry);
 	shadow_stop(governor);
+	sharing_stop(governor);
 	governor->is_leaving = true;
 	governor->is_draining = true;
 }

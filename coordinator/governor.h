@@ -8,8 +8,9 @@
  * arrival.c, attempt.c and ending.c are that way (flow.h); governor.c its life;
  * refusal.c what those are told who may not go it; permits.c and settle.c what
  * a permit needs beside it; explain.c why one waits; shadow.c what would have
- * been; show.c and show_users.c the board; restore.c what a predecessor left on
- * it.  One thread, the loop's.
+ * been; sharing.c what other hosts leave of a shared quota; show.c,
+ * show_users.c and show_cluster.c the board; restore.c what a predecessor left
+ * on it.  One thread, the loop's.
  */
 #ifndef COORDINATOR_GOVERNOR_H
 #define COORDINATOR_GOVERNOR_H
@@ -19,6 +20,7 @@
 #include "coordinator/remark.h"
 #include "coordinator/request.h"
 #include "coordinator/shadow.h"
+#include "coordinator/sharing.h"
 
 /* A permit of a predecessor whose holder has not come back yet. */
 struct ghost {
@@ -74,6 +76,7 @@ struct governor {
 	struct ghost *ghosts;
 	bool are_ghosts_back; /* some: ghosts_end_returned() is due */
 	struct shadows shadows;
+	struct sharing sharing;
 
 	uint16_t live_free[SHM_BOARD_LIVE]; /* a stack of free records */
 	uint32_t n_live_free;
@@ -177,6 +180,9 @@ void show_heartbeat(struct governor *governor, uint64_t now_ns);
 /* The live record of a request, in its present stage. */
 void show_request(struct request *request, enum board_live_state state);
 void show_request_gone(struct request *request);
+/* show_cluster.c: the shared quota; now, and as its answers come. */
+void show_cluster(struct governor *governor, uint64_t now_ns);
+void show_lease(struct board_lease *to, const struct lease_view *view);
 /* show_waits.c: what holds all that wait, and their users. */
 void show_waits(struct governor *governor, uint64_t now_ns);
 enum policy_reason show_user_reason(

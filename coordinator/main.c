@@ -438,11 +438,23 @@ static int open_tasks(struct rgovd *rgovd, bool was_lost)
 	return rc == -EBUSY || rc == -ENOMEM ? EX_TEMPFAIL : EX_CONFIG;
 }
 
+static int start_sharing(struct rgovd *rgovd, bool is_restored)
+{
+	char why[UPSTREAM_MESSAGE_BYTES];
+	int rc = sharing_start(&rgovd->governor, is_restored, why);
+
+	if (rc == 0)
+		return 0;
+	LOG(LOG_ERROR, "rgovd.start", why);
+	return rc == -EINVAL ? EX_CONFIG : EX_OSERR;
+}
+
 static int make_governor(struct rgovd *rgovd)
 {
 	char why[UPSTREAM_MESSAGE_BYTES] = "";
 	int rc = governor_init(
 		&rgovd->governor, rgovd->loop, rgovd->config, why);
+	int code;
 
 	rgovd->governor.reload = reload;
 	if (rc < 0) {
@@ -454,7 +466,8 @@ static int make_governor(struct rgovd *rgovd)
 			"there are none: only permits are served",
 			F_S("reason", why));
 	rc = restore_from_board(&rgovd->governor, loop_now_ns());
-	return open_tasks(rgovd, rc == -ENOENT);
+	code = start_sharing(rgovd, rc >= 0);
+	return code != 0 ? code : open_tasks(rgovd, rc == -ENOENT);
 }
 
 /* Without a socket it would wait in vain for our word, and then end us.  What

@@ -205,6 +205,15 @@ void restore_full(struct governor *governor, uint64_t from_ns, uint64_t now_ns)
 	policy_restore_full(governor->policy, from_ns, now_ns);
 }
 
+/* Ours must be higher, whatever the clock says. */
+static void restore_cluster(struct governor *governor, const struct board *old)
+{
+	struct board_cluster cluster;
+
+	if (read_or_copy(&old->cluster, sizeof(cluster), &cluster))
+		governor->sharing.last_incarnation = cluster.incarnation;
+}
+
 static int restore_all(struct governor *governor, const struct board *old,
 	int *ret_permits, uint64_t now_ns)
 {
@@ -217,6 +226,7 @@ static int restore_all(struct governor *governor, const struct board *old,
 	starts = restore_starts(governor, old, now_ns);
 	rc = starts < 0 ? starts : restore_lanes(governor, old, now_ns);
 	restore_host(governor, old, now_ns);
+	restore_cluster(governor, old);
 	if (rc == 0)
 		rc = restore_users(governor, old, now_ns);
 	*ret_permits = restore_permits(governor, old, now_ns);

@@ -102,6 +102,7 @@ static void put_lane(struct board_lane *lane,
 	board_put(lane->held_by, view->reason);
 	board_put(lane->held_since_ns, view->reason_since_ns);
 	put_tokens(lane, view, now_ns);
+	show_lease(&lane->lease, &view->lease);
 	board_put(lane->admitted, view->admitted);
 	board_put(lane->done, view->done);
 	board_put(lane->throttled, view->throttled);
@@ -212,6 +213,7 @@ static void publish(struct governor *governor, uint64_t now_ns)
 	show_waits(governor, now_ns);
 	show_lanes(governor, now_ns);
 	show_users(governor, now_ns);
+	show_cluster(governor, now_ns);
 	show_parts(governor);
 	show_host(governor, now_ns);
 }
@@ -249,6 +251,7 @@ void show_heartbeat(struct governor *governor, uint64_t now_ns)
 	store_relaxed(board->host.resident_bytes, resident_bytes());
 	if (governor->is_fading)
 		publish(governor, now_ns);
+	show_cluster(governor, now_ns);
 	show_parts(governor);
 	tasks_show(governor);
 	show_host(governor, now_ns);

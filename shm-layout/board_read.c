@@ -171,3 +171,15 @@ const char *board_live_text(enum board_live_state state)
 	return "?"; /* the board is another process's: any number may be there
 		     */
 }
+
+const char *board_cluster_text(enum board_cluster_mode mode)
+{
+	switch (mode) {
+#define CLUSTER(name, words)                                                   \
+	case BOARD_CLUSTER_##name:                                             \
+		return words;
+		BOARD_CLUSTER_MODES(CLUSTER)
+#undef CLUSTER
+	}
+	return "?"; /* as above */
+}

@@ -115,6 +115,52 @@ struct board_tokens {
 };
 static_assert(sizeof(struct board_tokens) == SHM_LINE, "tokens are ABI");
 
+/* What a lease of a shared quota leaves of one limit of requests and one of
+ * tokens; others: the other hosts, at the last answer. */
+struct board_lease {
+	uint32_t is_shared;    /* 0: the rest says nothing */
+	uint32_t starts_left;  /* may be made without asking */
+	uint32_t starts_bound; /* while APART: in a window; UINT32_MAX: none */
+	uint32_t starts_others;
+	int64_t tokens_left, tokens_level; /* the latter of the account */
+	uint64_t tokens_others;
+};
+
+/* One quota over several hosts.  CLUSTER(mode, what people are shown) */
+#define BOARD_CLUSTER_MODES(CLUSTER)                                           \
+	CLUSTER(ALONE, "alone")     /* the limits are this host's own */       \
+	CLUSTER(PENDING, "pending") /* Redis does not yet know all hosts */    \
+	CLUSTER(LEASED, "leased")                                              \
+	CLUSTER(APART, "apart") /* no answer: on_cluster_loss holds */
+
+enum board_cluster_mode {
+#define CLUSTER(mode, words) BOARD_CLUSTER_##mode,
+	BOARD_CLUSTER_MODES(CLUSTER)
+#undef CLUSTER
+};
+
+struct board_cluster {
+	_Alignas(SHM_LINE) _Atomic uint32_t sequence; /* B2; 0: never used */
+	uint32_t mode;                    /* enum board_cluster_mode */
+	uint32_t hosts, hosts_configured; /* that Redis knows; cluster_hosts */
+	uint32_t is_namesake; /* another rgovd uses this host's name */
+	uint32_t is_connected;
+	uint64_t since_ns;    /* in this mode */
+	uint64_t until_ns;    /* LEASED: it ends, unless renewed */
+	uint64_t grows_ns;    /* APART: the whole share from then on; 0: none */
+	uint64_t answered_ns; /* 0: no answer yet */
+	uint64_t took_ns;     /* the last answer */
+	uint64_t incarnation; /* a successor takes a higher one */
+	struct board_lease lease; /* of the host's own limits */
+	char on_loss[8];          /* "share", "stop", "ignore" */
+	char trouble[16];         /* with Redis; "none" */
+	char trouble_text[96], reason[SHM_CLUSTER_TEXT_BYTES];
+	char redis[SHM_CLUSTER_TEXT_BYTES]; /* without its password */
+	char account[72], host[136];
+	uint64_t as_of_ns;
+};
+static_assert(sizeof(struct board_cluster) % SHM_LINE == 0, "cluster is ABI");
+
 struct board_lane {
 	_Alignas(SHM_LINE) _Atomic uint32_t sequence; /* B2; 0: never used */
 	uint32_t running, running_peak, running_limit;
@@ -136,7 +182,8 @@ struct board_lane {
 	uint64_t tokens_day;    /* the number of the day of tokens_used_today */
 	uint64_t absurd_usage;  /* answers that said what cannot be */
 	uint64_t gate_closings, gate_probes;
-	uint64_t zero1[6];
+	struct board_lease lease;
+	uint64_t zero1[1];
 };
 static_assert(sizeof(struct board_lane) == 38 * SHM_LINE, "lane is ABI");
 
@@ -247,6 +294,7 @@ struct board {
 	_Alignas(SHM_LINE) struct board_counters counters;
 	struct board_host host;
 	struct board_tokens host_tokens;
+	struct board_cluster cluster;
 	struct board_lane lanes[SHM_BOARD_LANES];
 	struct board_user users[SHM_BOARD_USERS];
 	struct board_live live[SHM_BOARD_LIVE];
@@ -278,5 +326,6 @@ bool board_read_record(const void *record, size_t bytes, void *ret_copy);
 double board_quantile_s(const struct board_histogram *histogram, double share);
 
 const char *board_live_text(enum board_live_state state);
+const char *board_cluster_text(enum board_cluster_mode mode);
 
 #endif

@@ -482,6 +482,32 @@ static void check_lanes_and_users(struct walk *walk, const struct board *board)
 	}
 }
 
+static void check_cluster(struct walk *walk, const struct board *board)
+{
+	struct board_cluster cluster;
+
+	if (!read_record(walk, "cluster", 0, &board->cluster, sizeof(cluster),
+		    &cluster))
+		return;
+	if (cluster.mode > BOARD_CLUSTER_APART || cluster.is_namesake > 1 ||
+		cluster.is_connected > 1)
+		find(walk, WHOLE, "cluster: mode %u, namesake %u, connected %u",
+			cluster.mode, cluster.is_namesake,
+			cluster.is_connected);
+	expect_closed(
+		walk, "cluster", 0, cluster.on_loss, sizeof(cluster.on_loss));
+	expect_closed(
+		walk, "cluster", 0, cluster.trouble, sizeof(cluster.trouble));
+	expect_closed(walk, "cluster", 0, cluster.trouble_text,
+		sizeof(cluster.trouble_text));
+	expect_closed(
+		walk, "cluster", 0, cluster.reason, sizeof(cluster.reason));
+	expect_closed(walk, "cluster", 0, cluster.redis, sizeof(cluster.redis));
+	expect_closed(
+		walk, "cluster", 0, cluster.account, sizeof(cluster.account));
+	expect_closed(walk, "cluster", 0, cluster.host, sizeof(cluster.host));
+}
+
 static void check_events(struct walk *walk, const struct board *board)
 {
 	for (uint32_t i = 0; i < SHM_BOARD_EVENTS; i++) {
@@ -532,6 +558,7 @@ unsigned int shm_check_board(
 	check_board_header(&walk, &board->header);
 	check_counters(&walk, &board->counters);
 	check_live(&walk, board);
+	check_cluster(&walk, board);
 	check_lanes_and_users(&walk, board);
 	check_events(&walk, board);
 	check_starts(&walk, board);

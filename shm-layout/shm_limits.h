@@ -31,6 +31,7 @@ enum {
 		24 * 1024 * 1024, /* bytes a slot owns in a body file */
 
 	SHM_BOARD_LANES = 64,
+	SHM_CLUSTER_TEXT_BYTES = 192,
 	SHM_BOARD_USERS = 256,
 	SHM_BOARD_LIVE = 2048,
 	SHM_BOARD_EVENTS = 256,

@@ -3,9 +3,10 @@
  * tools need no rgovd: golden screens, hostile text, a writer that hangs
  * (SIGSTOP), dies (SIGKILL) or goes down in good order (SIGTERM).
  *
- *   fake_board NAME [calm|busy|hostile|torn|empty|stopped]
+ *   fake_board NAME [calm|busy|hostile|torn|empty|stopped|leased|apart]
  *
- * "stopped" leaves a board as after SIGTERM, on which no age grows, and ends.
+ * "stopped" leaves a board as after SIGTERM, on which no age grows, and ends;
+ * so do "leased" and "apart", of one that shares its quota with other hosts.
  * Prints "ready" when the board has its name; beats until it is ended.  The
  * board stays; `fake_board NAME unlink` removes it.
  */
@@ -201,6 +202,44 @@ static void add_event(
 	store_relaxed(board->header.events, i + 1);
 }
 
+static void fill_cluster(struct board *board)
+{
+	struct board_cluster *cluster = &board->cluster;
+	uint64_t now = load_relaxed(board->header.heartbeat_ns);
+
+	cluster->mode = BOARD_CLUSTER_LEASED;
+	cluster->hosts = cluster->hosts_configured = 3;
+	cluster->is_connected = 1;
+	cluster->since_ns = now - 50 * SECOND;
+	cluster->until_ns = now + SECOND;
+	cluster->answered_ns = now;
+	cluster->took_ns = 1234567;
+	cluster->lease = (struct board_lease){.is_shared = 1,
+		.starts_left = 4,
+		.starts_bound = UINT32_MAX,
+		.starts_others = 18};
+	(void)strcpy(cluster->on_loss, "share");
+	(void)strcpy(cluster->trouble, "none");
+	(void)strcpy(cluster->redis, "redis://:***@10.0.0.1:6379/0");
+	(void)strcpy(cluster->account, "default");
+	(void)strcpy(cluster->host, "web1/default");
+	board->lanes[0].lease = cluster->lease;
+	store_relaxed(cluster->sequence, 2);
+}
+
+/* No answer of Redis since, and hostile words of it. */
+static void fill_apart(struct board *board)
+{
+	struct board_cluster *cluster = &board->cluster;
+
+	fill_cluster(board);
+	cluster->mode = BOARD_CLUSTER_APART;
+	cluster->is_connected = 0;
+	(void)strcpy(cluster->trouble, "password");
+	(void)strcpy(cluster->trouble_text, "it does not let us in");
+	(void)strcpy(cluster->reason, "WRONGPASS \x1b[2J");
+}
+
 static void fill_calm(struct board *board)
 {
 	static const char *const users[] = {
@@ -303,12 +342,24 @@ static struct board *make(const char *name, const char *kind)
 		fill_busy(board);
 	else if (strcmp(kind, "hostile") == 0)
 		fill_hostile(board);
-	else if (strcmp(kind, "torn") == 0)
+	else if (strcmp(kind, "leased") == 0) {
+		fill_calm(board);
+		fill_cluster(board);
+	} else if (strcmp(kind, "apart") == 0) {
+		fill_calm(board);
+		fill_apart(board);
+	} else if (strcmp(kind, "torn") == 0)
 		fill_torn(board);
 	else if (strcmp(kind, "empty") != 0)
 		fill_calm(board);
 	store_release(board->header.magic, SHM_BOARD_MAGIC);
 	return board;
+}
+
+static bool is_stopped(const char *kind)
+{
+	return strcmp(kind, "stopped") == 0 || strcmp(kind, "leased") == 0 ||
+	       strcmp(kind, "apart") == 0;
 }
 
 int main(int argc, char **argv)
@@ -338,7 +389,7 @@ int main(int argc, char **argv)
 	signals.fd = signalfd(-1, &ends, SFD_CLOEXEC);
 	(void)puts("ready");
 	(void)fflush(stdout);
-	if (argc == 3 && strcmp(argv[2], "stopped") == 0) {
+	if (argc == 3 && is_stopped(argv[2])) {
 		store_relaxed(board->header.stopped, 1);
 		return 0;
 	}

@@ -29,7 +29,7 @@ class Board:
             "fake_board", [BUILD / "tests/fake_board", self.name, self.kind],
             self.scratch.path / f"fake{next_number()}.log", env=base_env())
         wait_until(lambda: "ready" in self.process.text(), what="a board")
-        if self.kind == "stopped":
+        if self.kind in ("stopped", "leased", "apart"):
             self.process.wait()
         return self
 
@@ -179,6 +179,26 @@ def a_plain_screen_is_as_it_was(columns):
         check(max(map(len, done.stdout.split("\n"))) <= int(columns),
               "no line is wider")
         is_golden(f"rgov-top-plain-{columns}.txt", done.stdout)
+
+
+@checks.cases(("leased", "80"), ("leased", "200"), ("apart", "100"))
+def a_shared_quota_is_shown(kind, columns):
+    "A line of its own above the tables, and in the lanes what is leased."
+    with Board(kind) as board:
+        done = board.top("--once", COLUMNS=columns)
+        equal(done.returncode, 0, f"exit status ({done.stderr})")
+        is_golden(f"rgov-top-{kind}-{columns}.txt", done.stdout)
+        stats = board.rgov("stats").stdout
+        check(f"mode                     {kind}" in stats, stats)
+        check("10.0.0.1" in stats and "\x1b" not in stats, stats)
+        found = json.loads(board.rgov("stats", "--json").stdout)["cluster"]
+        equal(found["mode"], kind, "mode in JSON")
+        equal(found["lease"]["starts_others"], 18, "what others have")
+        doctor = board.rgov("doctor").stdout
+        wanted = ("ok    cluster: " if kind == "leased" else
+                  "FAIL  cluster: redis://:***@10.0.0.1:6379/0: Redis: "
+                  "it does not let us in (WRONGPASS")
+        check(wanted in doctor, doctor)
 
 
 @checks.cases(("80",), ("150",))

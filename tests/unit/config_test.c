@@ -1223,7 +1223,7 @@ static void the_password_of_the_cluster_is_not_shown(void)
 	CU_ASSERT_PTR_NOT_NULL_FATAL(a);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(b);
 	CU_ASSERT_STRING_EQUAL(a->cluster.url, "rediss://me:hunter2@r1:7/3");
-	CU_ASSERT_EQUAL(a->cluster.on_loss, CONFIG_LOSS_SHARE);
+	CU_ASSERT_EQUAL(a->cluster.on_loss, LEASE_SHARE);
 	CU_ASSERT_PTR_NOT_NULL(strchr(a->cluster.host, '/'));
 	text = dump(a);
 	CU_ASSERT_PTR_NOT_NULL(strstr(text, "\"rediss://me:***@r1:7/3\""));

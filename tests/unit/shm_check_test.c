@@ -418,8 +418,8 @@ static void a_spoilt_board_is_named(void)
 		board->lanes[0].held_by = SHM_WAIT_TURN, 6);
 	BOARD_FINDS(board->users[0].held_by = SHM_REASONS,
 		board->users[0].held_by = SHM_WAIT_TURN, 6);
-	BOARD_FINDS(board->lanes[63].zero1[5] = 1,
-		board->lanes[63].zero1[5] = 0, 12);
+	BOARD_FINDS(board->lanes[63].zero1[0] = 1,
+		board->lanes[63].zero1[0] = 0, 12);
 	/* Where live requests are hidden, their number is not compared; and
 	 * while rgovd writes, nothing is that it may be about to mend. */
 	live->state = BOARD_LIVE_FREE;

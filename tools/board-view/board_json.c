@@ -179,6 +179,53 @@ static void put_host(struct writer *to, const struct board_view *view)
 	put_object(to, "host", &host);
 }
 
+static void put_lease(struct writer *to, const struct board_lease *from)
+{
+	struct writer lease = open_object();
+
+	if (from->is_shared == 0) {
+		json_decref(lease.object);
+		return;
+	}
+	put_int(&lease, "starts_left", from->starts_left);
+	if (from->starts_bound != UINT32_MAX)
+		put_int(&lease, "starts_bound", from->starts_bound);
+	put_int(&lease, "starts_others", from->starts_others);
+	put_signed(&lease, "tokens_left", from->tokens_left);
+	put_signed(&lease, "tokens_level", from->tokens_level);
+	put_int(&lease, "tokens_others", from->tokens_others);
+	put_object(to, "lease", &lease);
+}
+
+/* One quota over several hosts. */
+static void put_cluster(struct writer *to, const struct board_view *view)
+{
+	const struct board_cluster *from = &view->cluster;
+	struct writer cluster = open_object();
+
+	put_text(&cluster, "mode", board_cluster_text(from->mode));
+	if (view_is_clustered(view)) {
+		put_text(&cluster, "redis", from->redis);
+		put_bool(&cluster, "connected", from->is_connected != 0);
+		put_text(&cluster, "trouble", from->trouble);
+		put_text(&cluster, "reason", from->reason);
+		put_text(&cluster, "account", from->account);
+		put_text(&cluster, "host", from->host);
+		put_bool(&cluster, "namesake", from->is_namesake != 0);
+		put_text(&cluster, "on_loss", from->on_loss);
+		put_int(&cluster, "hosts", from->hosts);
+		put_int(&cluster, "hosts_configured", from->hosts_configured);
+		put_real(&cluster, "mode_s", view_age_s(view, from->since_ns));
+		if (from->answered_ns != 0)
+			put_real(&cluster, "answer_age_s",
+				view_age_s(view, from->answered_ns));
+		put_real(&cluster, "answer_took_s",
+			(double)from->took_ns * 1e-9);
+		put_lease(&cluster, &from->lease);
+	}
+	put_object(to, "cluster", &cluster);
+}
+
 static struct writer lane_object(
 	const struct board_view *view, const struct board_lane *from)
 {
@@ -217,6 +264,7 @@ static struct writer lane_object(
 	put_int(&lane, "lost", from->lost);
 	put_int(&lane, "retries", from->retries);
 	put_int(&lane, "absurd_usage", from->absurd_usage);
+	put_lease(&lane, &from->lease);
 	return lane;
 }
 
@@ -428,6 +476,7 @@ int board_json_print(const struct board_view *view, bool compact, FILE *out)
 	put_flat(&whole, view);
 	put_limits(&whole, view);
 	put_host(&whole, view);
+	put_cluster(&whole, view);
 	put_tables(&whole, view);
 	put_counters(&whole, view);
 	put_rgovd(&whole, view);

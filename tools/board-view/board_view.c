@@ -93,6 +93,17 @@ static void copy_header(struct board_view *view, const struct board *board)
 	CLEAN(header->preset);
 }
 
+static void clean_cluster(struct board_cluster *cluster)
+{
+	CLEAN(cluster->on_loss);
+	CLEAN(cluster->trouble);
+	CLEAN(cluster->trouble_text);
+	CLEAN(cluster->reason);
+	CLEAN(cluster->redis);
+	CLEAN(cluster->account);
+	CLEAN(cluster->host);
+}
+
 static void copy_records(struct board_view *view, const struct board *board)
 {
 	union {
@@ -101,11 +112,14 @@ static void copy_records(struct board_view *view, const struct board *board)
 		struct board_live live;
 		struct board_event event;
 		struct board_tokens tokens;
+		struct board_cluster cluster;
 	} scratch;
 
 	(void)copy_record(view, &board->host_tokens, sizeof(view->host_tokens),
 		&view->host_tokens, &scratch);
-
+	if (copy_record(view, &board->cluster, sizeof(view->cluster),
+		    &view->cluster, &scratch))
+		clean_cluster(&view->cluster);
 	for (size_t i = 0; i < SHM_BOARD_LANES; i++) {
 		struct board_lane *lane = &view->lanes[i];
 
@@ -530,4 +544,36 @@ const char *view_operation_text(unsigned operation)
 		[SHM_CONVERSE] = "Converse"};
 
 	return word_of(words, 2, operation);
+}
+
+/* ------------------------------------------------------------ cluster */
+
+bool view_is_clustered(const struct board_view *view)
+{
+	return view->cluster.redis[0] != '\0';
+}
+
+bool view_cluster_is_ill(const struct board_view *view)
+{
+	return view_is_clustered(view) &&
+	       (view->cluster.trouble_text[0] != '\0' ||
+		       view->cluster.is_namesake != 0 ||
+		       view->cluster.mode != BOARD_CLUSTER_LEASED);
+}
+
+void view_cluster_text(
+	const struct board_view *view, char *ret_text, size_t bytes)
+{
+	const struct board_cluster *cluster = &view->cluster;
+
+	if (cluster->is_namesake != 0)
+		(void)snprintf(ret_text, bytes,
+			"another rgovd uses the name %s: give each its own "
+			"cluster_host",
+			cluster->host);
+	else if (cluster->trouble_text[0] == '\0')
+		(void)snprintf(ret_text, bytes, "%s", "");
+	else
+		(void)snprintf(ret_text, bytes, "Redis: %s (%s)",
+			cluster->trouble_text, cluster->reason);
 }

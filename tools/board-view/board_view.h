@@ -56,6 +56,7 @@ struct board_view {
 	struct board_header header;
 	struct board_host host;
 	struct board_tokens host_tokens;
+	struct board_cluster cluster;
 	uint64_t counters[VIEW_COUNTERS];
 	struct board_lane lanes[SHM_BOARD_LANES];
 	struct board_user users[SHM_BOARD_USERS];
@@ -108,6 +109,13 @@ double view_live_held_s(
 	const struct board_view *view, const struct board_live *live);
 /* Is it with the provider, or a permit that is out? */
 bool view_live_runs(const struct board_live *live);
+
+/* Does it share a quota with other hosts, and is something wrong with that? */
+bool view_is_clustered(const struct board_view *view);
+bool view_cluster_is_ill(const struct board_view *view);
+/* "Redis: it does not let us in (WRONGPASS)"; "" where nothing is wrong. */
+void view_cluster_text(
+	const struct board_view *view, char *ret_text, size_t bytes);
 
 /* Means over everything this rgovd did. */
 double view_mean_wait_s(const struct board_view *view);

@@ -237,10 +237,49 @@ static void draw_rates(struct canvas *canvas, const struct look *look)
 			has_past ? " since start" : "");
 }
 
+/* Trouble takes the rest of the line. */
+static void draw_cluster(struct canvas *canvas, const struct board_view *board)
+{
+	const struct board_cluster *cluster = &board->cluster;
+	const struct board_lease *lease = &cluster->lease;
+	struct line line = {canvas, 5, 0, canvas->columns};
+	bool is_leased = cluster->mode == BOARD_CLUSTER_LEASED;
+	char words[512], span[FORMAT_BYTES];
+
+	add(&line, STYLE_PLAIN, "Cluster");
+	add(&line, is_leased ? STYLE_GOOD : STYLE_BAD, "%s%s%s",
+		board_cluster_text(cluster->mode),
+		cluster->mode == BOARD_CLUSTER_APART ? ": " : "",
+		cluster->mode == BOARD_CLUSTER_APART ? cluster->on_loss : "");
+	view_cluster_text(board, words, sizeof(words));
+	if (words[0] != '\0') {
+		(void)canvas_put(canvas, line.row, line.column, canvas->columns,
+			STYLE_BAD, words);
+		return;
+	}
+	add(&line, STYLE_PLAIN, "hosts %u/%u", cluster->hosts,
+		cluster->hosts_configured);
+	if (lease->is_shared != 0)
+		add(&line, STYLE_PLAIN, "left %u others %u", lease->starts_left,
+			lease->starts_others);
+	format_span(view_age_s(board, cluster->answered_ns), span);
+	if (cluster->answered_ns != 0)
+		add(&line, STYLE_PLAIN, "answer %s ago, %.1f ms", span,
+			(double)cluster->took_ns * 1e-6);
+	add(&line, STYLE_DIM, "%s", cluster->redis);
+}
+
+int panel_rows(const struct look *look)
+{
+	return view_is_clustered(look->board) ? 6 : 5;
+}
+
 void panel_draw(struct canvas *canvas, const struct look *look)
 {
 	draw_health(canvas, look->board);
 	draw_gauges(canvas, look->board);
 	draw_totals(canvas, look->board);
 	draw_rates(canvas, look);
+	if (view_is_clustered(look->board))
+		draw_cluster(canvas, look->board);
 }

@@ -4,7 +4,8 @@
 
 #include "tools/rgov-top/views.h"
 
-enum { PANEL_ROWS = 5 };
+/* One more where the quota is shared with other hosts. */
+int panel_rows(const struct look *look);
 
 void panel_draw(struct canvas *canvas, const struct look *look);
 
@@ -43,6 +44,11 @@ void panel_draw(struct canvas *canvas, const struct look *look);
 	FIGURE("Wait",                                                         \
 		"half (p50), 95 or 99 of 100 requests waited no longer; of "   \
 		"the last minute, or since rgovd started when there were "     \
-		"none")
+		"none")                                                        \
+	FIGURE("Cluster",                                                      \
+		"one quota for several hosts: leased from Redis; pending: "    \
+		"Redis does not yet know all hosts; apart: no answer of "      \
+		"Redis, on_cluster_loss holds.  Left: starts of the lease "    \
+		"that need no asking; others: what the other hosts have")
 
 #endif

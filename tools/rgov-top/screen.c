@@ -160,7 +160,7 @@ static void draw_too_small(struct canvas *canvas)
 void screen_draw(
 	struct screen *screen, struct canvas *canvas, const struct look *look)
 {
-	int rows = canvas->rows - PANEL_ROWS - 2;
+	int panel = panel_rows(look), rows = canvas->rows - panel - 2;
 
 	if (canvas->rows < SCREEN_ROWS_MIN ||
 		canvas->columns < SCREEN_COLUMNS_MIN) {
@@ -173,11 +173,11 @@ void screen_draw(
 		return;
 	}
 	panel_draw(canvas, look);
-	draw_views(screen, canvas, PANEL_ROWS);
+	draw_views(screen, canvas, panel);
 	if (screen->shown == SCREEN_OVERVIEW)
-		draw_overview(screen, canvas, PANEL_ROWS + 1, rows, look);
+		draw_overview(screen, canvas, panel + 1, rows, look);
 	else
-		draw_table(screen, canvas, PANEL_ROWS + 1, rows, look);
+		draw_table(screen, canvas, panel + 1, rows, look);
 }
 
 /* ------------------------------------------------------------ plain */
@@ -195,7 +195,7 @@ struct canvas *screen_plain(
 	struct screen *screen, const struct look *look, int columns, bool ascii)
 {
 	int n = screen->shown == SCREEN_OVERVIEW ? PARTS : 1;
-	int rows = PANEL_ROWS, top = PANEL_ROWS;
+	int rows = panel_rows(look), top = rows;
 	enum view_id id = screen_table(screen);
 	struct canvas *canvas;
 

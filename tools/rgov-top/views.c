@@ -153,6 +153,20 @@ static void set_held(uint32_t queued, uint32_t reason, struct cell *cell)
 	set_text(cell, queued > 0 ? shm_reason_name(reason) : "-");
 }
 
+static void set_lease(const struct board_lease *lease, struct cell *cell)
+{
+	char left[FORMAT_BYTES], others[FORMAT_BYTES];
+
+	if (lease->is_shared == 0) {
+		set_text(cell, "-");
+		return;
+	}
+	format_count(lease->starts_left, left);
+	format_count(lease->starts_others, others);
+	(void)snprintf(cell->text, sizeof(cell->text), "%s/%s", left, others);
+	cell->number = lease->starts_left;
+}
+
 static void lanes_cell(const struct look *look, size_t row,
 	enum lanes_column column, struct cell *cell)
 {
@@ -179,6 +193,9 @@ static void lanes_cell(const struct look *look, size_t row,
 		return;
 	case LANES_STARTS:
 		set_share(cell, lane->starts, lane->starts_limit);
+		return;
+	case LANES_LEASE:
+		set_lease(&lane->lease, cell);
 		return;
 	case LANES_TOKENS:
 		set_share(cell, (double)lane->tokens_available,

@@ -27,6 +27,7 @@ void check_board(struct doctor *doctor); /* first: opens the view */
 void check_heartbeat(struct doctor *doctor);
 void check_socket(struct doctor *doctor);
 void check_credentials(struct doctor *doctor);
+void check_cluster(struct doctor *doctor);
 
 void check_shared_memory(struct doctor *doctor);
 void check_limits(struct doctor *doctor);

@@ -151,6 +151,69 @@ void check_credentials(struct doctor *doctor)
 			"AWS_BEARER_TOKEN_BEDROCK where rgovd is started");
 }
 
+/* ------------------------------------------------------------ cluster */
+
+/* What helps with this kind of trouble. */
+static const char *help_with(const char *trouble)
+{
+	static const char *const helps[][2] = {
+		{"name", "look at the host name in `cluster`, and at the DNS"},
+		{"connect", "look whether Redis runs there, at its `bind` and "
+			    "`protected-mode`, and at firewalls"},
+		{"tls", "look at cluster_ca_file, and whether the certificate "
+			"is for the host of the URL and not out of date"},
+		{"password", "look at user and password in `cluster`"},
+		{"db", "look at the number at the end of `cluster`"},
+		{"silent", "look at Redis: is it stopped, overloaded, or "
+			   "behind a slow network?"},
+		{"readonly", "name the primary in `cluster`"},
+		{"moved", "use a Redis that is no Redis Cluster, or the node "
+			  "that has our keys"},
+		{"wrongtype", "give rgov a database of its own, or another "
+			      "cluster_account"},
+		{"full", "look at maxmemory and at the disk of Redis"},
+	};
+
+	for (size_t i = 0; i < sizeof(helps) / sizeof(helps[0]); i++)
+		if (strcmp(trouble, helps[i][0]) == 0)
+			return helps[i][1];
+	return "look at Redis and its log";
+}
+
+void check_cluster(struct doctor *doctor)
+{
+	const struct board_view *view = doctor->view;
+	const struct board_cluster *cluster;
+	char words[512];
+
+	if (view == NULL || !view_is_clustered(view))
+		return;
+	cluster = &view->cluster;
+	view_cluster_text(view, words, sizeof(words));
+	if (words[0] != '\0')
+		doctor_report(doctor, FINDING_FAIL, "cluster",
+			"%s: %s; the lease is %s, on_cluster_loss = %s; %s",
+			cluster->redis, words,
+			board_cluster_text(cluster->mode), cluster->on_loss,
+			cluster->is_namesake != 0
+				? "rgov.conf(5)"
+				: help_with(cluster->trouble));
+	else if (cluster->mode != BOARD_CLUSTER_LEASED)
+		doctor_report(doctor, FINDING_WARN, "cluster",
+			"%s: the quota is not leased now (%s), %" PRIu32
+			" of %" PRIu32 " hosts are known; wait a window",
+			cluster->redis, board_cluster_text(cluster->mode),
+			cluster->hosts, cluster->hosts_configured);
+	else
+		doctor_report(doctor, FINDING_OK, "cluster",
+			"%s, %" PRIu32 " of %" PRIu32
+			" hosts, last answer %.1f s ago in %.1f ms",
+			cluster->redis, cluster->hosts,
+			cluster->hosts_configured,
+			view_age_s(view, cluster->answered_ns),
+			(double)cluster->took_ns * 1e-6);
+}
+
 /* ------------------------------------------------------------ socket */
 
 static bool is_socket(const char *path)

@@ -23,7 +23,7 @@ void doctor_report(struct doctor *doctor, enum finding finding,
 int verb_doctor(struct invocation *invocation)
 {
 	static void (*const checks[])(struct doctor *) = {check_board,
-		check_heartbeat, check_socket, check_credentials,
+		check_heartbeat, check_socket, check_credentials, check_cluster,
 		check_shared_memory, check_limits, check_clock, check_io_uring,
 		check_environment, check_gunicorn};
 	struct doctor doctor = {0};

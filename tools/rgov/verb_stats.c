@@ -87,6 +87,48 @@ static void print_host(const struct board_view *view)
 	print_quantiles("  execution", &host->execution);
 }
 
+static void print_lease(const struct board_lease *lease)
+{
+	if (lease->is_shared == 0)
+		return;
+	(void)printf("%-*s %" PRIu32 " starts left, others have %" PRIu32 "\n",
+		NAME_COLUMNS, "  lease", lease->starts_left,
+		lease->starts_others);
+	if (lease->tokens_level != 0 || lease->tokens_left != 0)
+		(void)printf("%-*s %" PRId64 " left, others have %" PRIu64
+			     ", the account %" PRId64 "\n",
+			NAME_COLUMNS, "  leased tokens", lease->tokens_left,
+			lease->tokens_others, lease->tokens_level);
+}
+
+static void print_cluster(const struct board_view *view)
+{
+	const struct board_cluster *cluster = &view->cluster;
+	char words[512];
+
+	if (!view_is_clustered(view))
+		return;
+	(void)puts("\ncluster");
+	(void)printf("%-*s %s for %.0f s, on loss %s\n", NAME_COLUMNS, "  mode",
+		board_cluster_text(cluster->mode),
+		view_age_s(view, cluster->since_ns), cluster->on_loss);
+	(void)printf("%-*s %" PRIu32 " of %" PRIu32 ", this one is %s\n",
+		NAME_COLUMNS, "  hosts", cluster->hosts,
+		cluster->hosts_configured, cluster->host);
+	(void)printf("%-*s %s, account %s\n", NAME_COLUMNS, "  redis",
+		cluster->redis, cluster->account);
+	if (cluster->answered_ns == 0)
+		(void)printf("%-*s none yet\n", NAME_COLUMNS, "  last answer");
+	else
+		(void)printf("%-*s %.1f s ago, took %.1f ms\n", NAME_COLUMNS,
+			"  last answer", view_age_s(view, cluster->answered_ns),
+			(double)cluster->took_ns * 1e-6);
+	print_lease(&cluster->lease);
+	view_cluster_text(view, words, sizeof(words));
+	if (words[0] != '\0')
+		(void)printf("%-*s %s\n", NAME_COLUMNS, "  trouble", words);
+}
+
 static void print_lanes(const struct board_view *view)
 {
 	(void)puts("\nlanes: running/limit queued starts/limit throttled gate");
@@ -153,6 +195,7 @@ static int print_all(const struct board_view *view)
 			   "starts below is what would\n");
 	print_legacy(view);
 	print_host(view);
+	print_cluster(view);
 	print_lanes(view);
 	print_users(view);
 	print_counters(view);
