@@ -16,7 +16,7 @@ SANITIZE ?=
 DEPS := gcc make pkg-config liburing-dev libcurl4-openssl-dev libssl-dev \
 	libjsmn-dev libconfuse-dev uthash-dev libncurses-dev \
 	libmicrohttpd-dev libjansson-dev libcunit1-dev curl procps \
-	libsqlite3-dev libhiredis-dev redis-server \
+	libsqlite3-dev libhiredis-dev redis-server faketime \
 	python3 python3-dev python3-setuptools python3-flask gunicorn \
 	python3-boto3 python3-gevent python3-celery python3-redis openssl tmux
 FAULT_DEPS := clang llvm spin strace faketime python3-h2 tinyproxy
@@ -107,6 +107,9 @@ $(BUILD)/obj/%.o: %.c
 	$(Q)$(CC) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -c $< -o $@
 
 $(call objs,$(wildcard tests/*/*.c tests/*/*/*.c bench/*.c)): EXTRA_CFLAGS := $(TEST_WARN)
+
+# The script is part of it.
+$(BUILD)/obj/coordinator/cluster/wire.o: coordinator/cluster/lease.lua
 
 $(RGOVD): $(BUILD)/obj/coordinator/main.o $(COORD_OBJS) $(SHM_OBJS)
 	$(call say,LINK,$@)

@@ -92,6 +92,7 @@ enum redis_trouble reply_trouble(const redisReply *reply)
 		{"CROSSSLOT", REDIS_MOVED},
 		{"CLUSTERDOWN", REDIS_MOVED},
 		{"WRONGTYPE", REDIS_WRONGTYPE},
+		{"RGOV", REDIS_WRONGTYPE}, /* lease.lua's own */
 		{"OOM", REDIS_FULL},
 		{"MISCONF", REDIS_FULL},
 		{"NOREPLICAS", REDIS_FULL},

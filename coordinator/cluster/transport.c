@@ -53,6 +53,7 @@ SSL_CTX *transport_tls_create(
 /* Also that it is the right one: a certificate alone says only who it is. */
 static int expect_host(SSL *tls, const char *host)
 {
+	char name[256];
 	X509_VERIFY_PARAM *must = SSL_get0_param(tls);
 	unsigned char address[sizeof(struct in6_addr)];
 
@@ -60,10 +61,13 @@ static int expect_host(SSL *tls, const char *host)
 		inet_pton(AF_INET6, host, address) == 1)
 		return X509_VERIFY_PARAM_set1_ip_asc(must, host) == 1 ? 0
 								      : -EINVAL;
+	(void)snprintf(name, sizeof(name), "%s", host);
 	X509_VERIFY_PARAM_set_hostflags(
 		must, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	/* SSL_set_tlsext_host_name() without its cast. */
 	return X509_VERIFY_PARAM_set1_host(must, host, 0) == 1 &&
-			       SSL_set_tlsext_host_name(tls, host) == 1
+			       SSL_ctrl(tls, SSL_CTRL_SET_TLSEXT_HOSTNAME,
+				       TLSEXT_NAMETYPE_host_name, name) == 1
 		       ? 0
 		       : -EINVAL;
 }
