@@ -297,7 +297,7 @@ def governed(url, **more):
     ("password", ["--requirepass", "other"], "redis://{}", "NOAUTH"),
     ("password", [], "redis://me:hunter2@{}", "WRONGPASS"),
     ("db", [], "redis://{}/99", "out of range"),
-    ("moved", ["--cluster-enabled", "yes", "--appendonly", "no"],
+    ("moved", ["--cluster-enabled", "yes", "--cluster-port", free_port()],
      "redis://{}", "CLUSTERDOWN"),
     ("full", ["--maxmemory", "1"], "redis://{}", "OOM"))
 def redis_refuses(trouble, argv, url, words):
