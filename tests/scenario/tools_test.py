@@ -155,6 +155,11 @@ def masked(screen):
     return "\n".join(lines) + "\n"
 
 
+def golden_board(kind="stopped"):
+    """Its name is always as wide: what fits beside it is part of a screen."""
+    return Board(kind, name=f"t{os.getpid() % 100000:05}-g")
+
+
 def is_golden(name, screen):
     path = GOLDEN / name
     found = masked(screen)
@@ -173,7 +178,7 @@ def is_golden(name, screen):
 @checks.cases(("80",), ("100",), ("200",))
 def a_plain_screen_is_as_it_was(columns):
     "rgov-top --once prints the overview, in the width of COLUMNS."
-    with Board("stopped") as board:
+    with golden_board() as board:
         done = board.top("--once", COLUMNS=columns)
         equal(done.returncode, 0, f"exit status ({done.stderr})")
         check(max(map(len, done.stdout.split("\n"))) <= int(columns),
@@ -181,10 +186,45 @@ def a_plain_screen_is_as_it_was(columns):
         is_golden(f"rgov-top-plain-{columns}.txt", done.stdout)
 
 
+@checks.cases(("80",), ("150",))
+def the_queue_is_as_it_was(columns):
+    "rgov-top --once --view queue: what waits, in order, and for what."
+    with golden_board() as board:
+        done = board.top("--once", "--view", "queue", COLUMNS=columns)
+        equal(done.returncode, 0, f"exit status ({done.stderr})")
+        is_golden(f"rgov-top-queue-{columns}.txt", done.stdout)
+
+
+@checks.cases(("80x24", 80, 24), ("100x30", 100, 30), ("200x60", 200, 60))
+def a_terminal_screen_is_as_it_was(name, columns, rows):
+    "The overview on a terminal of that size."
+    with golden_board() as board, \
+            top_terminal(board, "-d", "3600", columns=columns,
+                         rows=rows) as terminal:
+        terminal.shows("rgovd 0.0-fake started")
+        is_golden(f"rgov-top-{name}.txt", terminal.screen())
+
+
+@checks.test
+def a_new_size_is_used():
+    "After a resize the screen is the one of the new size; too small says so."
+    with golden_board() as board, \
+            top_terminal(board, "-d", "3600") as terminal:
+        terminal.shows("q quit")
+        terminal.resize(100, 30)
+        terminal.shows("PRIORITY")
+        is_golden("rgov-top-100x30.txt", terminal.screen())
+        terminal.resize(60, 20)
+        terminal.shows("rgov-top needs 80x24, has 60x20")
+        terminal.resize(80, 24)
+        terminal.shows("q quit")
+        is_golden("rgov-top-80x24.txt", terminal.screen())
+
+
 @checks.cases(("leased", "80"), ("leased", "200"), ("apart", "100"))
 def a_shared_quota_is_shown(kind, columns):
     "A line of its own above the tables, and in the lanes what is leased."
-    with Board(kind) as board:
+    with golden_board(kind) as board:
         done = board.top("--once", COLUMNS=columns)
         equal(done.returncode, 0, f"exit status ({done.stderr})")
         is_golden(f"rgov-top-{kind}-{columns}.txt", done.stdout)
@@ -199,41 +239,6 @@ def a_shared_quota_is_shown(kind, columns):
                   "FAIL  cluster: redis://:***@10.0.0.1:6379/0: Redis: "
                   "it does not let us in (WRONGPASS")
         check(wanted in doctor, doctor)
-
-
-@checks.cases(("80",), ("150",))
-def the_queue_is_as_it_was(columns):
-    "rgov-top --once --view queue: what waits, in order, and for what."
-    with Board("stopped") as board:
-        done = board.top("--once", "--view", "queue", COLUMNS=columns)
-        equal(done.returncode, 0, f"exit status ({done.stderr})")
-        is_golden(f"rgov-top-queue-{columns}.txt", done.stdout)
-
-
-@checks.cases(("80x24", 80, 24), ("100x30", 100, 30), ("200x60", 200, 60))
-def a_terminal_screen_is_as_it_was(name, columns, rows):
-    "The overview on a terminal of that size."
-    with Board("stopped") as board, \
-            top_terminal(board, "-d", "3600", columns=columns,
-                         rows=rows) as terminal:
-        terminal.shows("rgovd 0.0-fake started")
-        is_golden(f"rgov-top-{name}.txt", terminal.screen())
-
-
-@checks.test
-def a_new_size_is_used():
-    "After a resize the screen is the one of the new size; too small says so."
-    with Board("stopped") as board, \
-            top_terminal(board, "-d", "3600") as terminal:
-        terminal.shows("q quit")
-        terminal.resize(100, 30)
-        terminal.shows("PRIORITY")
-        is_golden("rgov-top-100x30.txt", terminal.screen())
-        terminal.resize(60, 20)
-        terminal.shows("rgov-top needs 80x24, has 60x20")
-        terminal.resize(80, 24)
-        terminal.shows("q quit")
-        is_golden("rgov-top-80x24.txt", terminal.screen())
 
 
 @checks.test
