@@ -9,6 +9,7 @@ import os
 import pickle
 import sys
 import time
+import types
 
 from harness import BUILD, Failed, check, checks, equal
 
@@ -312,6 +313,22 @@ def configure_warns_of_what_fights(word, conf):
     check(word in warnings[0], warnings[0])
     for key, value in conf.items():
         equal(app.conf[key], value, key)
+
+
+@checks.cases(
+    ("prefork", 200, None), ("solo", 1, None), ("threads", 32, None),
+    ("threads", 200, 200), ("gevent", 5000, 1024),
+)
+def a_process_of_many_tasks_has_a_slot_for_each(pool, concurrency, slots):
+    "As far as there are any; else the default."
+    rgov.celery._governor.cache_clear()
+    try:
+        celery.signals.worker_init.send(sender=types.SimpleNamespace(
+            pool_cls=pool, concurrency=concurrency))
+        equal(rgov.celery._governor("celery:x")._slots, slots, "slots")
+    finally:
+        rgov.celery._governor.cache_clear()
+        rgov.celery._tasks_at_a_time = 1
 
 
 @checks.test

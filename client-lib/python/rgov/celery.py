@@ -118,11 +118,11 @@ class GovernedTask(celery.Task):  # type: ignore[misc]
     """A task with a governor.  See the module for how to use it.
 
     An exception of rgovd that says "come back later" (QueueFull, UserLimit, Draining,
-    Unavailable, and a Timeout that was predicted) and that neither the task nor its ``autoretry_for`` catches
-    sends the task again, at most ``rgov_max_retries`` times, then it fails with that
-    exception.  These do not count as Celery's retries.  Anything else (TooLarge,
-    Invalid, Timeout, UpstreamError, whose retries rgovd has made) fails at once; use
-    ``autoretry_for`` for more.
+    Unavailable, and a Timeout that was predicted) sends the task again, at most
+    ``rgov_max_retries`` times, then it fails with that exception.  What the task, or
+    its ``autoretry_for``, catches first is theirs, and Celery's count of retries stays
+    as it is.  Anything else (TooLarge, Invalid, Timeout, UpstreamError, whose retries
+    rgovd has made) fails at once.
 
     The pause is what rgovd predicts, at most ``rgov_max_countdown`` seconds and a
     quarter of the broker's ``visibility_timeout``: a longer one is delivered twice.
