@@ -9,7 +9,6 @@ import os
 import pickle
 import sys
 import time
-import types
 
 from harness import BUILD, Failed, check, checks, equal
 
@@ -323,8 +322,9 @@ def a_process_of_many_tasks_has_a_slot_for_each(pool, concurrency, slots):
     "As far as there are any; else the default."
     rgov.celery._governor.cache_clear()
     try:
-        celery.signals.worker_init.send(sender=types.SimpleNamespace(
-            pool_cls=pool, concurrency=concurrency))
+        worker = type("Worker", (), {"pool_cls": pool,
+                                     "concurrency": concurrency})
+        celery.signals.worker_init.send(sender=worker)
         equal(rgov.celery._governor("celery:x")._slots, slots, "slots")
     finally:
         rgov.celery._governor.cache_clear()
