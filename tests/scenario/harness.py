@@ -440,6 +440,7 @@ class Rgovd:
         self.scratch = Scratch()
         self.runtime_dir = self.scratch.path / "run"
         self.runtime_dir.mkdir(mode=0o700)
+        self.state_dir = self.scratch.path / "state"
         self.config = self.scratch.path / "rgov.conf"
         self.endpoint = endpoint or (sim.url if sim is not None else None)
         self.loop = loop or os.environ.get("RGOV_LOOP") or "auto"
@@ -455,6 +456,8 @@ class Rgovd:
         """The text is the body of the configuration; where it names no
         upstream, the one of this object is added."""
         lines = [f'runtime_dir = "{self.runtime_dir}"', text]
+        if "state_dir" not in text:
+            lines.append(f'state_dir = "{self.state_dir}"')
         if self.endpoint and "upstream " not in text:
             lines.append(f'upstream "bedrock" {{\n\tendpoint = "{self.endpoint}"'
                          f'\n\tregion = "{REGION}"\n}}')
