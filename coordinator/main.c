@@ -435,7 +435,9 @@ static int open_tasks(struct rgovd *rgovd, bool was_lost)
 		return 0;
 	LOG(LOG_ERROR, "rgovd.start", why,
 		F_S("on", rgovd->config->tasks.state_dir));
-	return rc == -EBUSY || rc == -ENOMEM ? EX_TEMPFAIL : EX_CONFIG;
+	return rc == -EBUSY || rc == -ENOMEM || rc == -ENOSPC || rc == -EDQUOT
+		       ? EX_TEMPFAIL
+		       : EX_CONFIG;
 }
 
 static int start_sharing(struct rgovd *rgovd, bool is_restored)

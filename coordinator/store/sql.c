@@ -128,6 +128,9 @@ static int system_errno(const struct store_sql *sql, int code, int otherwise)
 
 int store_sql_errno(const struct store_sql *sql, int code)
 {
+	/* The index of the log could not be made longer. */
+	if (code == SQLITE_IOERR_SHMSIZE)
+		return -ENOSPC;
 	switch (code & 0xff) {
 	case SQLITE_OK:
 		return 0;
