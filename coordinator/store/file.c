@@ -268,7 +268,8 @@ static int look_at_header(const char *path, char ret_why[STORE_WHY_BYTES])
 		rc = refuse_errno(ret_why, "read", path, errno);
 	else
 		rc = judge_header(path, header, n, ret_why);
-	(void)fchmod(fd, 0600);
+	if (rc == 0) /* others are not to read it, whoever opened it up */
+		(void)fchmod(fd, 0600);
 	(void)close(fd);
 	return rc;
 }

@@ -1,4 +1,5 @@
 /* What each job of the store does, on a real file. */
+#include "coordinator/store/inside.h"
 #include "tests/unit/store_rig.h"
 
 static void a_task_from_its_submission_to_its_reply(void)
@@ -500,6 +501,20 @@ static void a_list_is_filtered_and_paged(void)
 	rig_fini(&rig);
 }
 
+static void who_is_alone_never_waits_for_others(void)
+{
+	struct rig rig;
+
+	rig_init(&rig);
+	rig_open(&rig);
+	for (uint64_t i = 1; i <= 50; i++) {
+		CU_ASSERT_EQUAL(put_task(&rig, i, "x"), 0);
+		/* How many it expects to come together. */
+		CU_ASSERT(rig.store->crowd <= 1);
+	}
+	rig_fini(&rig);
+}
+
 static void closing_does_what_was_submitted(void)
 {
 	enum { N = 2000 };
@@ -534,4 +549,5 @@ SUITE("store jobs", T(a_task_from_its_submission_to_its_reply),
 	T(the_history_says_what_happened),
 	T(callbacks_are_pending_until_they_are_done),
 	T(what_has_not_ended_is_told_in_order), T(who_is_told_may_ask_at_once),
-	T(a_list_is_filtered_and_paged), T(closing_does_what_was_submitted))
+	T(a_list_is_filtered_and_paged), T(who_is_alone_never_waits_for_others),
+	T(closing_does_what_was_submitted))
