@@ -42,6 +42,7 @@ struct rgovd {
 	int signal_fd;
 	bool is_ending;     /* leave as soon as nothing runs */
 	bool is_ending_now; /* leave */
+	bool has_looked;    /* ending, and nothing ran a turn ago */
 };
 
 static struct rgovd *rgovd_of(struct governor *governor)
@@ -253,10 +254,15 @@ static void on_heartbeat(struct loop_timer *timer, uint64_t now_ns)
 	beat(timer->owner, now_ns);
 }
 
-static bool is_over(const struct rgovd *rgovd)
+/* Once nothing runs the rings are looked into once more: what came in together
+ * with the signal is refused, too. */
+static bool is_over(struct rgovd *rgovd)
 {
-	return rgovd->is_ending_now ||
-	       (rgovd->is_ending && governor_is_quiet(&rgovd->governor));
+	bool has_looked = rgovd->has_looked;
+
+	rgovd->has_looked =
+		rgovd->is_ending && governor_is_quiet(&rgovd->governor);
+	return rgovd->is_ending_now || (rgovd->has_looked && has_looked);
 }
 
 /* One turn: what is ready, what the clients said, what may start.  Returns how
@@ -306,7 +312,7 @@ static int run(struct rgovd *rgovd)
 		now = loop_now_ns();
 		if (n > 0 || (door_should_spin(door, now) && spin(rgovd)))
 			continue;
-		if (!door_should_spin(door, now) &&
+		if (!rgovd->has_looked && !door_should_spin(door, now) &&
 			door_prepare_sleep(door, now))
 			until_ns = UINT64_MAX;
 	}
