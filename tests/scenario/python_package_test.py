@@ -8,6 +8,7 @@ depends on how long an answer takes.
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import hashlib
 import json
@@ -18,159 +19,23 @@ import pickle
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import types
+import uuid
 
-from harness import (BUILD, MODEL, PYTHON, ROOT, Rgovd, Scratch, Sim, Skip,
-                     base_env, check, checks, equal, in_parallel, run,
-                     wait_until)
+from harness import (BUILD, MODEL, PYTHON, ROOT, Scratch, Skip, base_env, check,
+                     checks, equal, in_parallel, run, wait_until)
 
-sys.path.insert(0, str(BUILD / "python"))
-for _name in list(os.environ):
-    if _name.startswith("RGOV_") and _name not in ("RGOV_LOOP", "RGOV_KEEP_LOGS"):
-        del os.environ[_name]
+# Before rgov: it says where that is.
+from world import (BODY, MESSAGES, ONE_PLACE, ROOMY, Alarm, a_body, alarm_after,
+                   in_child, is_heard_in_time, raises, text_of, world)
 
 import rgov
 import rgov.compat
+import rgov.errors
 import rgov.gunicorn
-
-ROOMY = """max_concurrent_requests = 200
-requests_per_minute = 60000
-max_requests_per_user = 0
-max_queued_per_user = 1000
-"""
-ONE_PLACE = ROOMY.replace("= 200", "= 1", 1)
-
-# A handler must be heard within 0.2 s; the rest is the machine's.  A busy machine
-# can take longer once, but not each time.
-HEARD_WITHIN_S = 0.5
-HEARD_TRIES = 5
-
-BODY = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50,
-        "messages": [{"role": "user", "content": "hello"}]}
-MESSAGES = [{"role": "user", "content": [{"text": "hello"}]}]
-
-
-class World:
-    """One host: simulator, rgovd, and a governor of this process."""
-
-    def __init__(self, config, sim_options, rgovd_options, connect_options):
-        self.stack = contextlib.ExitStack()
-        self.sim = self.stack.enter_context(Sim(**sim_options))
-        self.rgovd = self.stack.enter_context(
-            Rgovd(config, sim=self.sim, **rgovd_options))
-        self.gov = self.connect(**connect_options)
-
-    def connect(self, **options):
-        gov = rgov.connect(self.rgovd.name, socket=self.rgovd.socket, **options)
-        self.stack.callback(gov.close)
-        return gov
-
-    def is_quiet(self):
-        """Nothing runs, nothing waits, and no slot of ours is taken."""
-        stats = self.gov.get_stats()
-        return (stats["active_requests"] == 0 and stats["queue_size"] == 0
-                and self.slots_taken() == 0)
-
-    def slots_taken(self):
-        # librgov takes abandoned slots back at the next submit.
-        try:
-            self.gov.permit(MODEL, timeout=5).settle(outcome="unused")
-        except rgov.QueueFull:
-            pass
-        return self.gov.diagnose()["slots_taken"]
-
-    def waits_until_queued(self, n):
-        wait_until(lambda: self.gov.get_stats()["queue_size"] == n,
-                   what=f"{n} queued requests")
-
-    def waits_until_active(self, n):
-        """The board's figures follow a moment later."""
-        wait_until(lambda: self.gov.get_stats()["active_requests"] == n,
-                   what=f"{n} active requests")
-
-    def waits_until_quiet(self):
-        wait_until(self.is_quiet, what="no request, no slot in use")
-
-
-@contextlib.contextmanager
-def world(config=ROOMY, sim=None, rgovd=None, **connect_options):
-    w = World(config, sim or {}, rgovd or {}, connect_options)
-    with w.stack:
-        yield w
-
-
-def raises(kind, function, *args, **kwargs):
-    """The exception, which must be exactly of this kind."""
-    try:
-        result = function(*args, **kwargs)
-    except Exception as e:
-        if type(e) is not kind:
-            raise
-        return e
-    raise AssertionError(f"expected {kind.__name__}, found {result!r}")
-
-
-def a_body(word):
-    """A body unlike any other, and what the simulator's answer to it begins
-    with."""
-    body = json.dumps(dict(BODY, messages=[{"role": "user", "content": word}]))
-    return body, hashlib.sha256(body.encode()).hexdigest()
-
-
-def text_of(reply):
-    return reply.json()["content"][0]["text"]
-
-
-class Alarm(Exception):
-    """Raised by a signal handler."""
-
-
-@contextlib.contextmanager
-def alarm_after(seconds):
-    def strike(_number, _frame):
-        raise Alarm()
-    old = signal.signal(signal.SIGALRM, strike)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
-
-
-def is_heard_in_time(attempt):
-    """attempt() returns how many seconds after the signal its wait ended."""
-    times = []
-    for _ in range(HEARD_TRIES):
-        times.append(attempt())
-        if times[-1] <= HEARD_WITHIN_S:
-            return
-    raise AssertionError(f"heard after {', '.join(f'{t:.2f}' for t in times)} s")
-
-
-def in_child(function):
-    """Runs it in a forked child; fails with what it printed."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            os.close(read)
-            function()
-            status = 0
-        except BaseException as e:
-            os.write(write, repr(e).encode()[:4000])
-        finally:
-            os._exit(status)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        words = pipe.read().decode()
-    _, status = os.waitpid(pid, 0)
-    check(status == 0, f"the child failed: {words or status}")
+import rgov.status
 
 
 # ---------------------------------------------------------------- calls
@@ -1019,6 +884,16 @@ except rgov.ConfigError as e:
     assert "own client" in str(e)
 else:
     raise SystemExit("no ConfigError")
+task = gov.task("01890a5d-ac96-774b-bcce-b302099a8057")  # asks nobody
+for ask in (lambda: gov.submit("m", b"{}"), lambda: gov.submit_converse("m", b"{}"),
+            task.status, task.wait, task.result, task.cancel, task.history,
+            task.done, lambda: task.state, gov.tasks):
+    try:
+        ask()
+    except rgov.ConfigError as e:
+        assert "own client" in str(e)
+    else:
+        raise SystemExit("no ConfigError")
 manager = rgov.compat.get_request_manager()
 assert not manager.enabled
 assert manager.execute_request("alice", lambda a, b: a + b, 1, b=2) == 3
@@ -1104,6 +979,146 @@ def gunicorn_is_warned_of_a_short_timeout():
         equal(bool(server.log), warned, f"{worker} with {timeout} s")
 
 
+# ---------------------------------------------------------------- tasks
+#
+# What needs no rgovd; the rest is 36-python-tasks.py.
+
+TASK_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+@checks.test
+def a_task_is_its_id():
+    "By text of either case and by UUID it is the same; it cannot be pickled."
+    gov = rgov.connect("nobody-here", socket="/nowhere/x.sock")
+    task = gov.task(TASK_ID)
+    equal(task.id, TASK_ID, "id")
+    for same in (TASK_ID.upper(), uuid.UUID(TASK_ID)):
+        equal(gov.task(same), task, f"the task of {same!r}")
+        equal(hash(gov.task(same)), hash(task), "hash")
+    check(task != gov.task(TASK_ID.replace("7", "8")) and task != TASK_ID, "equal")
+    equal(repr(task), f"<rgov.Task {TASK_ID}>", "repr")
+    check("task.id" in str(raises(TypeError, pickle.dumps, task)), "no words")
+
+
+@checks.cases(
+    ("empty", ""),
+    ("a word", "latest"),
+    ("too short", TASK_ID[:-1]),
+    ("too long", TASK_ID + "0"),
+    ("without hyphens", TASK_ID.replace("-", "")),
+    ("in braces", "{" + TASK_ID + "}"),
+    ("a line break after it", TASK_ID + "\n"),
+    ("other digits", TASK_ID.replace("0", "\u0660")),
+    ("megabytes", "a" * 3_000_000),
+)
+def what_is_no_id_is_invalid(_what, wrong):
+    "A ValueError that says what is expected, and quotes no more than is sane."
+    gov = rgov.connect("nobody-here", socket="/nowhere/x.sock")
+    e = raises(rgov.Invalid, gov.task, wrong)
+    check("8-4-4-4-12" in str(e) and len(str(e)) < 300, str(e)[:400])
+    raises(rgov.Invalid, gov.tasks, after=wrong)
+
+
+@checks.test
+def a_wrong_question_never_leaves():
+    "Types, numbers and states are judged before rgovd is looked for."
+    gov = rgov.connect("nobody-here", socket="/nowhere/x.sock")
+    raises(TypeError, gov.task, 7)
+    raises(TypeError, gov.task, TASK_ID.encode())
+    for wrong in ({"limit": 0}, {"limit": 1001}, {"states": ["gone"]},
+                  {"states": "gone"}, {"states": []}):
+        raises(rgov.Invalid, gov.tasks, **wrong)
+    raises(rgov.Invalid, gov.task(TASK_ID).wait, float("nan"))
+    raises(rgov.Timeout, gov.submit, MODEL, BODY, timeout=0)
+    raises(rgov.Timeout, gov.submit, MODEL, BODY, timeout=-1)
+    for wrong in ({"key": "a\0b"}, {"callback": "a\ud800"}, {"priority": "urgent"},
+                  {"timeout": float("nan")}):
+        raises(rgov.Invalid, gov.submit, MODEL, BODY, **wrong)
+    raises(TypeError, gov.submit, MODEL, 7)
+
+
+@checks.test
+def an_absent_rgovd_is_unavailable_for_tasks():
+    "Each question names the socket, within the connect timeout."
+    with Scratch() as scratch:
+        path = scratch / "nobody.sock"
+        gov = rgov.connect("nobody-here", socket=path, timeout=0.3)
+        task = gov.task(TASK_ID)
+        for ask in (task.status, task.result, task.cancel, task.history, gov.tasks,
+                    lambda: gov.submit(MODEL, BODY)):
+            begin = time.monotonic()
+            e = raises(rgov.Unavailable, ask)
+            check(time.monotonic() - begin < 2, "too late")
+            check(str(path) in str(e), f"the socket is not in {e}")
+        async def ask_all():
+            return await asyncio.gather(
+                task, task.astatus(), task.await_status(5), task.acancel(),
+                task.ahistory(), gov.atasks(), gov.asubmit(MODEL, BODY),
+                gov.asubmit_converse(MODEL, MESSAGES), return_exceptions=True)
+        for e in asyncio.run(ask_all()):
+            check(type(e) is rgov.Unavailable and str(path) in str(e), repr(e))
+        equal(gov.diagnose()["slots_taken"], 0, "slots taken")
+
+
+@checks.cases(
+    ("UnknownTask", 15, rgov.UnknownTask, LookupError, "no_task"),
+    ("TaskGone", 16, rgov.TaskGone, rgov.TaskError, "task_gone"),
+    ("NotYours", 17, rgov.NotYours, PermissionError, "not_yours"),
+    ("TaskConflict", 18, rgov.TaskConflict, rgov.TaskError, "key_taken"),
+    ("StoreError", 19, rgov.StoreError, rgov.TaskError, "store_failed"),
+    ("NoStore", 20, rgov.NoStore, rgov.TaskError, "no_store"),
+)
+def a_refused_question_has_its_own_exception(_name, result, kind, base, reason):
+    "With a reason, the task's id and words, rgovd's or our own; also pickled."
+    for message in ("", "the disk is full"):
+        e = rgov.errors._from_task_answer(result, TASK_ID, MODEL, "u", "", message, 0.0)
+        equal(type(e), kind, "kind")
+        check(isinstance(e, base), f"no {base.__name__}")
+        check(TASK_ID in str(e) and message in str(e), str(e))
+        again = pickle.loads(pickle.dumps(e))
+        equal((type(again), str(again), again.task, again.reason),
+              (kind, str(e), TASK_ID, reason), "pickled")
+
+
+@checks.test
+def a_refused_task_is_refused_as_a_call_is():
+    "The same exceptions as of invoke(), with the id where there is one."
+    nobody = "-".join("0" * n for n in (8, 4, 4, 4, 12))
+    e = rgov.errors._from_task_answer(5, nobody, MODEL, "bob", "max_tasks", "", 2.0)
+    equal((type(e), e.retry_after, e.user, e.task, e.limit, e.scope),
+          (rgov.QueueFull, 2.0, "bob", "", "max_tasks", "host"), "a full store")
+    e = rgov.errors._from_task_answer(
+        6, nobody, MODEL, "bob", "max_tasks_per_user", "", 0.0)
+    equal((type(e), e.retry_after, e.scope), (rgov.UserLimit, None, "user"), "a user")
+    e = rgov.errors._from_task_answer(3, TASK_ID, "", "", "", "", 0.0)
+    equal((type(e), e.task), (rgov.Timeout, TASK_ID), "a deadline")
+    check("model" not in str(e), str(e))
+
+
+@checks.test
+def a_status_says_only_what_is_there():
+    "A zero of librgov is None; what ended has a result, and no place."
+    usage = rgov.Usage(None, None, None, None)
+    def status(state, result, **known):
+        fields = dict(submitted=5.0, started=0.0, ended=0.0, forget=0.0, position=0,
+                      predicted_wait=0.0, runs=0, attempts=0, usage=usage,
+                      wait_time=0.0, execution_time=0.0, http_status=0, result=result,
+                      code="", message="", request_id="", model="", retry_after=0.0)
+        return rgov.status._of_task(TASK_ID, state, **{**fields, **known})
+    waits = status(0, "ok", position=3, predicted_wait=1.5)
+    equal((waits.state, waits.started, waits.result, waits.position,
+           waits.predicted_wait, waits.done),
+          (rgov.TaskState.QUEUED, None, None, 3, 1.5, False), "a queued one")
+    runs = status(1, "ok", started=6.0, position=3, runs=1)
+    equal((runs.state, runs.started, runs.position, runs.done),
+          ("running", 6.0, None, False), "a running one")
+    failed = status(3, "upstream error", ended=7.0, forget=8.0, http_status=403)
+    equal((failed.result, failed.done, failed.forget, str(failed.state)),
+          ("upstream_error", True, 8.0, "failed"), "a failed one")
+    equal([s.final for s in rgov.TaskState], [False] * 2 + [True] * 4, "final")
+    raises(dataclasses.FrozenInstanceError, setattr, failed, "state", "queued")
+
+
 # ---------------------------------------------------------------- the package
 
 @checks.test
@@ -1119,7 +1134,12 @@ def the_types_are_strict():
             "n: int | None = gov.invoke('m', {'a': 1}).usage.output_tokens\n"
             "async def f() -> float:\n"
             "    async with gov.apermit('m') as permit:\n"
-            "        return permit.wait_time\n")
+            "        return permit.wait_time\n"
+            "async def g(task: rgov.Task) -> bytes:\n"
+            "    other = await gov.asubmit('m', {'a': 1}, key='k')\n"
+            "    return (await task).body + (await other.aresult(2.0)).body\n"
+            "ended: float | None = gov.task('x').wait(1).ended\n"
+            "ids: list[str] = [row.id for row in gov.tasks(states=['failed'])]\n")
         done = run(["mypy", "--strict", "--python-version", "3.10", "--cache-dir",
                     scratch / "cache", ROOT / "client-lib/python/rgov", user],
                    env=base_env(MYPYPATH=ROOT / "client-lib/python"), timeout=120)

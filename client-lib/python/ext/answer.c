@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Words for people may be cut in the middle of a character. */
-static PyObject *text_of(const char *text)
+PyObject *answer_text(const char *text)
 {
 	return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
 }
@@ -32,11 +32,11 @@ static double seconds_of(uint64_t ns)
 }
 
 /*
- * Takes the tuple.  Of Py_BuildValue("(N...)") the references go into it, and a
+ * Of Py_BuildValue("(N...)") the references go into it, and a
  * NULL among them fails it; PyObject_CallFunction() with the same letters loses
  * them when it has no memory for its own array.
  */
-static PyObject *call(PyObject *callable, PyObject *arguments)
+PyObject *answer_call(PyObject *callable, PyObject *arguments)
 {
 	PyObject *result;
 
@@ -67,14 +67,14 @@ PyObject *answer_waits(const struct rgov_reply *reply)
 	return waits;
 }
 
-static PyObject *usage_of(
-	struct ext_state *state, const struct rgov_reply *reply)
+PyObject *answer_usage(struct ext_state *state, int64_t input_tokens,
+	int64_t output_tokens, int64_t cache_read_tokens,
+	int64_t cache_write_tokens)
 {
-	return call(state->usage_class,
-		Py_BuildValue("(NNNN)", tokens_of(reply->input_tokens),
-			tokens_of(reply->output_tokens),
-			tokens_of(reply->cache_read_tokens),
-			tokens_of(reply->cache_write_tokens)));
+	return answer_call(state->usage_class,
+		Py_BuildValue("(NNNN)", tokens_of(input_tokens),
+			tokens_of(output_tokens), tokens_of(cache_read_tokens),
+			tokens_of(cache_write_tokens)));
 }
 
 static PyObject *reply_of(struct ext_state *state, PyObject *model_id,
@@ -82,24 +82,28 @@ static PyObject *reply_of(struct ext_state *state, PyObject *model_id,
 {
 	/* First: Python must not be called while an exception is set. */
 	PyObject *waits = answer_waits(reply);
-	PyObject *usage = waits != NULL ? usage_of(state, reply) : NULL;
+	PyObject *usage = NULL;
 
+	if (waits != NULL)
+		usage = answer_usage(state, reply->input_tokens,
+			reply->output_tokens, reply->cache_read_tokens,
+			reply->cache_write_tokens);
 	if (usage == NULL) {
 		Py_XDECREF(waits);
 		return NULL;
 	}
-	return call(state->reply_class,
+	return answer_call(state->reply_class,
 		Py_BuildValue("(iNNddINONNId)", reply->http_status,
 			body_of(reply), usage, seconds_of(reply->wait_ns),
 			seconds_of(reply->execution_ns),
-			(unsigned)reply->attempts, text_of(reply->request_id),
-			model_id, text_of(reply->model), waits,
+			(unsigned)reply->attempts,
+			answer_text(reply->request_id), model_id,
+			answer_text(reply->model), waits,
 			(unsigned)reply->queue_position,
 			seconds_of(reply->predicted_wait_ns)));
 }
 
-/* Takes the reference; raises the exception that was made, if one was. */
-static void *raise_error(PyObject *error)
+void *answer_raise_object(PyObject *error)
 {
 	if (error == NULL)
 		return NULL;
@@ -121,46 +125,60 @@ static PyObject *answering_model(
 {
 	if (reply->model[0] == '\0')
 		return Py_NewRef(model_id);
-	return text_of(reply->model);
+	return answer_text(reply->model);
+}
+
+static PyObject *error_of(struct ext_state *state, PyObject *model_id,
+	PyObject *user, const struct rgov_reply *reply)
+{
+	PyObject *waits = answer_waits(reply);
+
+	if (waits == NULL)
+		return NULL;
+	return answer_call(state->error_of_reply,
+		Py_BuildValue("(iNOiNNNNINNI)", (int)reply->result,
+			answering_model(model_id, reply), user,
+			reply->http_status, answer_text(reply->code),
+			answer_text(reply->message),
+			answer_text(reply->request_id), body_of(reply),
+			(unsigned)reply->attempts, retry_after_of(reply), waits,
+			(unsigned)reply->queue_position));
+}
+
+PyObject *answer_object(struct ext_state *state, PyObject *model_id,
+	PyObject *user, const struct rgov_reply *reply)
+{
+	return reply->result == RGOV_R_OK
+		       ? reply_of(state, model_id, reply)
+		       : error_of(state, model_id, user, reply);
 }
 
 PyObject *answer_make(struct ext_state *state, PyObject *model_id,
 	PyObject *user, const struct rgov_reply *reply)
 {
-	PyObject *waits;
+	PyObject *object = answer_object(state, model_id, user, reply);
 
-	if (reply->result == RGOV_R_OK)
-		return reply_of(state, model_id, reply);
-	waits = answer_waits(reply);
-	if (waits == NULL)
-		return NULL;
-	return raise_error(call(state->error_of_reply,
-		Py_BuildValue("(iNOiNNNNINNI)", (int)reply->result,
-			answering_model(model_id, reply), user,
-			reply->http_status, text_of(reply->code),
-			text_of(reply->message), text_of(reply->request_id),
-			body_of(reply), (unsigned)reply->attempts,
-			retry_after_of(reply), waits,
-			(unsigned)reply->queue_position)));
+	return reply->result == RGOV_R_OK ? object
+					  : answer_raise_object(object);
 }
 
 void *answer_raise(
 	struct ext_state *state, int error, PyObject *model_id, PyObject *user)
 {
-	PyObject *why = text_of(rgov_why());
-	PyObject *words = text_of(rgov_strerror(error));
+	PyObject *why = answer_text(rgov_why());
+	PyObject *words = answer_text(rgov_strerror(error));
 
 	if (error < 0)
 		error = -error;
 	if (model_id == NULL)
-		return raise_error(call(state->error_of_errno,
+		return answer_raise_object(answer_call(state->error_of_errno,
 			Py_BuildValue("(iNNss)", error, why, words, "", "")));
-	return raise_error(call(state->error_of_errno,
+	return answer_raise_object(answer_call(state->error_of_errno,
 		Py_BuildValue("(iNNOO)", error, why, words, model_id, user)));
 }
 
 void *answer_raise_words(struct ext_state *state, int error, const char *words)
 {
-	return raise_error(PyObject_CallFunction(
+	return answer_raise_object(PyObject_CallFunction(
 		state->error_of_errno, "issss", error, words, "", "", ""));
 }

@@ -20,10 +20,26 @@ struct exchange {
 	pid_t pid;
 	struct ask ask;
 	struct rgov_ticket ticket;
-	struct rgov_reply reply;
+	struct ending ending;
 };
 
-static double now_s(void)
+void ending_init(struct ending *ending)
+{
+	*ending = (struct ending){.reply.size = sizeof(ending->reply),
+		.task.size = sizeof(ending->task)};
+}
+
+int ending_wait(struct rgov *gov, enum ask_kind kind,
+	const struct rgov_ticket *ticket, uint64_t timeout_ms,
+	struct ending *ret_ending)
+{
+	if (kind == ASKS_CALL || kind == ASKS_PERMIT)
+		return rgov_wait(gov, ticket, timeout_ms, &ret_ending->reply);
+	return rgov_task_answer(
+		gov, ticket, timeout_ms, &ret_ending->task, &ret_ending->reply);
+}
+
+double exchange_now_s(void)
 {
 	struct timespec now;
 
@@ -31,15 +47,13 @@ static double now_s(void)
 	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Shall the wait go on?  0, or -1 with an exception set: a handler raised, or
- * the handle was closed by another thread. */
-static int check_waiting(const struct exchange *exchange)
+int exchange_check(struct handle_object *handle)
 {
 	if (PyErr_CheckSignals() < 0)
 		return -1;
-	if (!exchange->handle->closing)
+	if (!handle->closing)
 		return 0;
-	PyErr_SetString(exchange->state->base_error,
+	PyErr_SetString(ext_state_of((PyObject *)handle)->base_error,
 		"this governor was closed while the request was out");
 	return -1;
 }
@@ -58,11 +72,23 @@ static int raise_failure(const struct exchange *exchange, int rc)
 
 static int submit_once(struct exchange *exchange)
 {
-	return exchange->ask.is_permit
-		       ? rgov_submit_permit(exchange->gov,
-				 &exchange->ask.request, &exchange->ticket)
-		       : rgov_submit(exchange->gov, &exchange->ask.request,
-				 &exchange->ticket);
+	const struct ask *ask = &exchange->ask;
+
+	switch (ask->kind) {
+	case ASKS_PERMIT:
+		return rgov_submit_permit(
+			exchange->gov, &ask->request, &exchange->ticket);
+	case ASKS_TASK:
+		return rgov_task_ask_submit(exchange->gov, &ask->request,
+			&ask->task, &exchange->ticket);
+	case ASKS_QUESTION:
+		return rgov_task_ask(exchange->gov, ask->verb, &ask->id,
+			ask->request.timeout_ms, ask->request.flags,
+			&exchange->ticket);
+	case ASKS_CALL:
+		break;
+	}
+	return rgov_submit(exchange->gov, &ask->request, &exchange->ticket);
 }
 
 /* Without the GIL: submits, and begins to wait in the same breath, since most
@@ -74,8 +100,8 @@ static int submit_and_look(
 
 	*ret_out = rc == 0;
 	if (rc == 0 && wait_ms > 0)
-		rc = rgov_wait(exchange->gov, &exchange->ticket, wait_ms,
-			&exchange->reply);
+		rc = ending_wait(exchange->gov, exchange->ask.kind,
+			&exchange->ticket, wait_ms, &exchange->ending);
 	return rc;
 }
 
@@ -100,11 +126,11 @@ static int submit(struct exchange *exchange, uint64_t wait_ms, int *ret_rc)
 			return 0;
 		}
 		if (until_s == 0)
-			until_s = now_s() - WAIT_SLICE_MS * 1e-3 +
+			until_s = exchange_now_s() - WAIT_SLICE_MS * 1e-3 +
 				  exchange->handle->connect_timeout_s;
-		if (rc != -ECONNREFUSED || now_s() >= until_s)
+		if (rc != -ECONNREFUSED || exchange_now_s() >= until_s)
 			return raise_failure(exchange, rc);
-		if (check_waiting(exchange) < 0)
+		if (exchange_check(exchange->handle) < 0)
 			return -1;
 	}
 }
@@ -114,7 +140,7 @@ static int submit(struct exchange *exchange, uint64_t wait_ms, int *ret_rc)
 static void give_up(struct exchange *exchange)
 {
 	rgov_abandon(exchange->gov, &exchange->ticket);
-	rgov_reply_fini(&exchange->reply);
+	rgov_reply_fini(&exchange->ending.reply);
 }
 
 /* 0: the reply is there, or the permit is held.  -1: an exception is set, and
@@ -127,13 +153,13 @@ static int submit_and_wait(struct exchange *exchange)
 	if (submit(exchange, WAIT_SLICE_MS, &rc) < 0)
 		return -1;
 	while (rc == -EAGAIN || rc == -EINTR) {
-		if (check_waiting(exchange) < 0) {
+		if (exchange_check(exchange->handle) < 0) {
 			give_up(exchange);
 			return -1;
 		}
 		thread = PyEval_SaveThread();
-		rc = rgov_wait(exchange->gov, &exchange->ticket, WAIT_SLICE_MS,
-			&exchange->reply);
+		rc = ending_wait(exchange->gov, exchange->ask.kind,
+			&exchange->ticket, WAIT_SLICE_MS, &exchange->ending);
 		PyEval_RestoreThread(thread);
 	}
 	if (rc < 0) {
@@ -155,8 +181,8 @@ static int exchange_begin(PyObject *self, PyObject *const *args,
 	struct exchange *exchange = ret_exchange;
 
 	*exchange = (struct exchange){.handle = (struct handle_object *)self,
-		.state = ext_state_of(self),
-		.reply.size = sizeof(exchange->reply)};
+		.state = ext_state_of(self)};
+	ending_init(&exchange->ending);
 	if (ask_parse(exchange->state, args, n_args, &exchange->ask) < 0)
 		return -1;
 	exchange->gov = handle_claim(exchange->handle, &exchange->pid);
@@ -171,8 +197,22 @@ static PyObject *ticket_of_exchange(struct exchange *exchange, bool is_held)
 	if (ticket == NULL)
 		give_up(exchange);
 	else if (is_held)
-		ticket_hold(ticket, &exchange->reply);
+		ticket_hold(ticket, &exchange->ending.reply);
 	return ticket;
+}
+
+static PyObject *answer_of_exchange(struct exchange *exchange)
+{
+	const struct ask *ask = &exchange->ask;
+
+	if (ask->kind == ASKS_TASK || ask->kind == ASKS_QUESTION)
+		return task_answer(exchange->state, ask_is_fetch(ask), &ask->id,
+			ask->model_id, ask->user, &exchange->ending);
+	if (ask->kind == ASKS_PERMIT &&
+		exchange->ending.reply.result == RGOV_R_OK)
+		return ticket_of_exchange(exchange, true);
+	return answer_make(exchange->state, ask->model_id, ask->user,
+		&exchange->ending.reply);
 }
 
 PyObject *exchange_call(
@@ -184,14 +224,8 @@ PyObject *exchange_call(
 	if (exchange_begin(self, args, n_args, &exchange) < 0)
 		return NULL;
 	if (submit_and_wait(&exchange) == 0) {
-		if (exchange.ask.is_permit &&
-			exchange.reply.result == RGOV_R_OK)
-			result = ticket_of_exchange(&exchange, true);
-		else
-			result = answer_make(exchange.state,
-				exchange.ask.model_id, exchange.ask.user,
-				&exchange.reply);
-		rgov_reply_fini(&exchange.reply);
+		result = answer_of_exchange(&exchange);
+		rgov_reply_fini(&exchange.ending.reply);
 	}
 	handle_release(exchange.handle, exchange.pid);
 	return result;

@@ -137,8 +137,11 @@ PyDoc_STRVAR(call_doc,
 	"input_tokens, output_tokens)\n--\n\n"
 	"Submit, and wait for the end with the GIL released.  A Reply, or, for "
 	"the operation PERMIT, a Ticket that is held.  Refusals and upstream "
-	"errors are raised.  Signal handlers run within 0.2 s; if one raises, "
-	"the request is given up, or the permit returned, first.");
+	"errors are raised.  Of a task and a question about one: its "
+	"TaskStatus; of TASK_FETCH a pair of that and the Reply, the exception "
+	"that the task's failure is, or None before its end.  Signal handlers "
+	"run within 0.2 s; if one raises, the request is given up, or the "
+	"permit returned, first.");
 
 PyDoc_STRVAR(submit_doc,
 	"submit(operation, model_id, body, user, priority, timeout, headers, "
@@ -146,6 +149,16 @@ PyDoc_STRVAR(submit_doc,
 	"Hand the request in and return its Ticket.  With the flag RING the "
 	"descriptor of fd() becomes readable at its end.  Can take the connect "
 	"timeout when rgovd is away.");
+
+PyDoc_STRVAR(task_list_doc,
+	"task_list(user, text, states, most, older_than)\n--\n\n"
+	"A tuple of each task, the newest first, as TaskRow takes it.  None, "
+	"and 0, mean any; states: 1 << state each.  Waits with the GIL "
+	"released.");
+
+PyDoc_STRVAR(task_history_doc,
+	"task_history(id)\n--\n\n"
+	"A tuple (at, what, detail) of each event, the oldest first.");
 
 /* ---------------------------------------------------- event loops */
 
@@ -373,6 +386,8 @@ static PyMethodDef handle_methods[] = {
 	{"dispatch", handle_dispatch, METH_NOARGS, dispatch_doc},
 	{"stats", handle_stats, METH_NOARGS, stats_doc},
 	{"waiting", handle_waiting, METH_VARARGS, waiting_doc},
+	{"task_list", task_list, METH_VARARGS, task_list_doc},
+	{"task_history", task_history, METH_VARARGS, task_history_doc},
 	{"diagnose", handle_diagnose, METH_NOARGS, diagnose_doc},
 	{"close", handle_close, METH_NOARGS, close_doc},
 	{NULL, NULL, 0, NULL},

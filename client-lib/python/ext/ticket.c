@@ -31,7 +31,9 @@ PyObject *ticket_new(struct ext_state *state, struct handle_object *handle,
 	new->model_id = ask->model_id;
 	new->user = ask->user;
 	new->ticket = *ticket;
-	new->is_permit = ask->is_permit;
+	new->kind = ask->kind;
+	new->is_fetch = ask_is_fetch(ask);
+	new->id = ask->id;
 	new->state = TICKET_OUT;
 	new->pid = getpid();
 	return self;
@@ -93,15 +95,15 @@ static int check_process(struct ticket_object *self)
 		"this %s belongs to process %d, and this is process %d: a "
 		"child "
 		"asks for its own",
-		self->is_permit ? "permit" : "request", (int)self->pid,
-		(int)getpid());
+		self->kind == ASKS_PERMIT ? "permit" : "request",
+		(int)self->pid, (int)getpid());
 	return -1;
 }
 
 /* What the end of the wait means: None, the ticket itself (a permit, granted),
- * a Reply, or an exception. */
+ * a Reply, what task_answer() makes, or an exception. */
 static PyObject *take_end(
-	struct ticket_object *self, int rc, struct rgov_reply *reply)
+	struct ticket_object *self, int rc, const struct ending *ending)
 {
 	struct ext_state *state = ext_state_of((PyObject *)self);
 
@@ -111,26 +113,28 @@ static PyObject *take_end(
 		self->state = TICKET_ENDED;
 		return answer_raise(state, rc, self->model_id, self->user);
 	}
-	if (self->is_permit && reply->result == RGOV_R_OK) {
-		ticket_hold((PyObject *)self, reply);
+	if (self->kind == ASKS_PERMIT && ending->reply.result == RGOV_R_OK) {
+		ticket_hold((PyObject *)self, &ending->reply);
 		Py_INCREF(self);
 		return (PyObject *)self;
 	}
 	self->state = TICKET_ENDED;
-	return answer_make(state, self->model_id, self->user, reply);
+	if (self->kind == ASKS_TASK || self->kind == ASKS_QUESTION)
+		return task_answer(state, self->is_fetch, &self->id,
+			self->model_id, self->user, ending);
+	return answer_make(state, self->model_id, self->user, &ending->reply);
 }
 
 PyDoc_STRVAR(poll_doc,
 	"poll()\n--\n\n"
 	"Look once, without waiting.  None: not yet.  A Reply: the answer of a "
-	"call.  The ticket itself: the permit is granted and held.  A refusal "
-	"or "
-	"an upstream error is raised.");
+	"call.  The ticket itself: the permit is granted and held.  Of a task "
+	"what call() returns.  A refusal or an upstream error is raised.");
 
 static PyObject *ticket_poll(PyObject *self, PyObject *unused)
 {
 	struct ticket_object *ticket = ticket_of(self);
-	struct rgov_reply reply = {.size = sizeof(reply)};
+	struct ending ending;
 	PyObject *result;
 	struct rgov *gov;
 	pid_t pid;
@@ -147,11 +151,12 @@ static PyObject *ticket_poll(PyObject *self, PyObject *unused)
 	gov = handle_claim(ticket->handle, &pid);
 	if (gov == NULL)
 		return NULL;
+	ending_init(&ending);
 	/* With the GIL: it does not sleep, and an event loop that looks at a
 	 * hundred tickets must not stand in the queue for the GIL each time. */
-	rc = rgov_wait(gov, &ticket->ticket, 0, &reply);
-	result = take_end(ticket, rc, &reply);
-	rgov_reply_fini(&reply);
+	rc = ending_wait(gov, ticket->kind, &ticket->ticket, 0, &ending);
+	result = take_end(ticket, rc, &ending);
+	rgov_reply_fini(&ending.reply);
 	handle_release(ticket->handle, pid);
 	return result;
 }

@@ -13,6 +13,8 @@
         permit.settle(input_tokens=310, output_tokens=95)
 
     await gov.ainvoke(model_id, body)         # asyncio
+    task = gov.submit(model_id, body)         # durable: on rgovd's disk
+    gov.task(task.id).result(timeout=20)      # in any process, after any restart
     gov.get_stats()                           # host-wide
     reply.waited_for                          # {"host_requests": 2.1}
     gov.waiting()                             # what is out, and what holds it
@@ -33,18 +35,29 @@ from .errors import (
     Error,
     ForkError,
     Invalid,
+    NoStore,
+    NotYours,
     PermitLost,
     QueueFull,
     Rejected,
+    StoreError,
+    TaskCancelled,
+    TaskConflict,
+    TaskError,
+    TaskExpired,
+    TaskGone,
     Timeout,
     TooLarge,
     Unavailable,
+    UnknownTask,
     UpstreamError,
     UserLimit,
 )
 from .governor import Governor, PermitRequest, connect
 from .permit import Outcome, Permit
 from .reply import Progress, Reply, Usage
+from .status import TaskEvent, TaskRow, TaskState, TaskStatus
+from .task import Task
 
 __all__ = [
     "Body",
@@ -54,6 +67,8 @@ __all__ = [
     "ForkError",
     "Governor",
     "Invalid",
+    "NoStore",
+    "NotYours",
     "Outcome",
     "Permit",
     "PermitLost",
@@ -63,9 +78,21 @@ __all__ = [
     "QueueFull",
     "Rejected",
     "Reply",
+    "StoreError",
+    "Task",
+    "TaskCancelled",
+    "TaskConflict",
+    "TaskError",
+    "TaskEvent",
+    "TaskExpired",
+    "TaskGone",
+    "TaskRow",
+    "TaskState",
+    "TaskStatus",
     "Timeout",
     "TooLarge",
     "Unavailable",
+    "UnknownTask",
     "UpstreamError",
     "Usage",
     "UserLimit",

@@ -1,12 +1,18 @@
 """The extension's interface, for the package's own use."""
 
-from typing import Literal, final
+from typing import Union, final
 
 from .reply import Reply
+from .status import TaskStatus
 
 INVOKE_MODEL: int
 CONVERSE: int
 PERMIT: int
+TASK: int
+TASK_SHOW: int
+TASK_WAIT: int
+TASK_FETCH: int
+TASK_CANCEL: int
 INTERACTIVE: int
 NORMAL: int
 BATCH: int
@@ -21,6 +27,10 @@ AWAY: int
 LOST: int
 VERSION: str
 
+_Ended = Union[
+    Reply, Ticket, TaskStatus, tuple[TaskStatus, Union[Reply, Exception, None]]
+]
+
 @final
 class Ticket:
     @property
@@ -33,7 +43,7 @@ class Ticket:
     def queue_position(self) -> int: ...
     @property
     def predicted_wait(self) -> float: ...
-    def poll(self) -> Reply | Ticket | None: ...
+    def poll(self) -> _Ended | None: ...
     def use(self) -> None: ...
     def abandon(self) -> None: ...
     def settle(self, how: int, input_tokens: int, output_tokens: int, /) -> None: ...
@@ -49,34 +59,37 @@ class Handle:
         slots: int,
         /,
     ) -> Handle: ...
-    def call(
+    # The fields of an Ask, TaskAsk or Question, in order.
+    def call(self, *ask: object) -> _Ended: ...
+    def submit(self, *ask: object) -> Ticket: ...
+    def task_list(
         self,
-        operation: int,
-        model_id: str,
-        body: bytes | str | None,
-        user: str,
-        priority: int,
-        timeout: float | None,
-        headers: str | None,
-        flags: int,
-        input_tokens: int | None,
-        output_tokens: int | None,
+        user: str | None,
+        text: str | None,
+        states: int,
+        most: int,
+        older_than: bytes | None,
         /,
-    ) -> Reply | Ticket: ...
-    def submit(
-        self,
-        operation: int,
-        model_id: str,
-        body: bytes | str | None,
-        user: str,
-        priority: int,
-        timeout: float | None,
-        headers: str | None,
-        flags: int,
-        input_tokens: int | None,
-        output_tokens: int | None,
-        /,
-    ) -> Ticket: ...
+    ) -> list[
+        tuple[
+            str,
+            int,
+            str,
+            int,
+            str,
+            int,
+            int,
+            int,
+            float,
+            float,
+            float,
+            float,
+            str,
+            str,
+            str,
+        ]
+    ]: ...
+    def task_history(self, id: bytes, /) -> list[tuple[float, str, str]]: ...
     def fd(self) -> int: ...
     def dispatch(self) -> int: ...
     def stats(self) -> dict[str, int | float | bool | str]: ...

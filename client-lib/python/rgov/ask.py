@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Union
 from . import _rgov
 from .errors import Invalid
 
-__all__ = ["Ask", "Body", "Priority"]
+__all__ = ["AnyAsk", "Ask", "Body", "Priority", "Question", "TaskAsk"]
 
 Priority = Literal["interactive", "normal", "batch"]
 
@@ -30,7 +30,7 @@ _PRIORITIES: dict[str, int] = {
 
 
 class Ask(NamedTuple):
-    """The arguments of ``_rgov.Handle.call``, in order."""
+    """The arguments of ``_rgov.Handle.call`` for a call or a permit, in order."""
 
     operation: int
     model_id: str
@@ -42,6 +42,44 @@ class Ask(NamedTuple):
     flags: int
     input_tokens: int | None
     output_tokens: int | None
+
+
+class TaskAsk(NamedTuple):
+    """The same for handing a task in: ``timeout`` is of that."""
+
+    operation: int
+    model_id: str
+    body: bytes | str | None
+    user: str
+    priority: int
+    timeout: float | None
+    headers: str | None
+    flags: int
+    input_tokens: int | None
+    output_tokens: int | None
+    task_timeout: float | None
+    key: str | None
+    callback: str | None
+
+
+class Question(NamedTuple):
+    """The same for a question about a task.  ``model_id`` and ``user``: "" where
+    they are not known."""
+
+    operation: int
+    id: bytes
+    timeout: float | None
+    flags: int
+    model_id: str
+    user: str
+
+
+AnyAsk = Union[Ask, TaskAsk, Question]
+
+
+def ringing(ask: AnyAsk) -> AnyAsk:
+    """The same, heard by an event loop."""
+    return ask._replace(flags=ask.flags | _rgov.RING)
 
 
 def priority_number(priority: str) -> int:

@@ -32,8 +32,8 @@ def enabled() -> bool:
 
     ``RGOV_ENABLED`` decides where it is set, else ``ENABLE_REQUEST_MANAGER``.
     False then means: permits are granted at once and hold nothing,
-    ``rgov.compat`` calls the function directly, and ``invoke`` and ``converse``
-    raise ConfigError, because rgovd alone holds the credentials for them: call
+    ``rgov.compat`` calls the function directly, and ``invoke``, ``converse`` and
+    all that is about tasks raise ConfigError, because rgovd alone holds the credentials for them: call
     the provider with your own client.
     """
     for name in ("RGOV_ENABLED", "ENABLE_REQUEST_MANAGER"):

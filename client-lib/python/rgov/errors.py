@@ -12,8 +12,16 @@
      |   +- QueueFull, UserLimit, TooLarge, Draining
      |   +- Invalid (ValueError)
      +- UpstreamError                   the provider's answer is an error, or none
+     +- TaskError                       about a durable task
+         +- UnknownTask (LookupError)   there is none of that id (any more)
+         +- TaskGone                    its reply was removed after task_result_ttl
+         +- TaskConflict                another request has that idempotency key
+         +- TaskCancelled, TaskExpired  it ended without a reply
+         +- NotYours (PermissionError)  another uid submitted it
+         +- StoreError, NoStore         rgovd's disk; tasks are switched off
 
-Every message names what was tried.  All of them can be pickled.
+Every message names what was tried, and none has a prompt or a body in it, but for
+the words of the provider's own.  All of them can be pickled.
 """
 
 from __future__ import annotations
@@ -27,19 +35,31 @@ __all__ = [
     "Error",
     "ForkError",
     "Invalid",
+    "NoStore",
+    "NotYours",
     "PermitLost",
     "QueueFull",
     "Rejected",
+    "StoreError",
+    "TaskCancelled",
+    "TaskConflict",
+    "TaskError",
+    "TaskExpired",
+    "TaskGone",
     "Timeout",
     "TooLarge",
     "Unavailable",
+    "UnknownTask",
     "UpstreamError",
     "UserLimit",
 ]
 
 
 class Error(Exception):
-    """Whatever rgov raises is one of these."""
+    """Whatever rgov raises is one of these.  ``task``: the id of the task it is
+    about, "" where it is about none."""
+
+    task: str = ""
 
 
 class ConfigError(Error, ValueError):
@@ -87,6 +107,8 @@ _SCOPES = {
     "max_queued": "host",
     "max_queued_bytes": "host",
     "max_queued_per_user": "user",
+    "max_tasks": "host",
+    "max_tasks_per_user": "user",
     "daily_quota": "model",
 }
 
@@ -180,7 +202,9 @@ class UpstreamError(Error):
     def __str__(self) -> str:
         """One line for people: code, status, model, attempts and message."""
         where = f"HTTP {self.status}" if self.status else "no answer"
-        text = f"{self.code or 'UpstreamError'} ({where}) from {self.model_id[:80]}"
+        text = f"{self.code or 'UpstreamError'} ({where})"
+        if self.model_id:
+            text += f" from {self.model_id[:80]}"
         if self.attempts:
             text += f" after {self.attempts} attempt{'s' if self.attempts != 1 else ''}"
         if self.message:
@@ -188,6 +212,71 @@ class UpstreamError(Error):
         if self.request_id:
             text += f" [request {self.request_id}]"
         return text
+
+
+class TaskError(Error):
+    """About a durable task, whose id is ``task``.  ``reason`` is a word that does
+    not change between releases: ``no_task``, ``task_gone``, ``key_taken``,
+    ``cancelled``, ``expired``, ``not_yours``, ``store_failed``, ``no_store``."""
+
+    _reason = ""
+
+    def __init__(
+        self, message: str = "", *, task: str = "", reason: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.task = task
+        self.reason = self._reason if reason is None else reason
+
+
+class UnknownTask(TaskError, LookupError):
+    """There is no task of that id: there never was, or its record was removed
+    ``task_record_ttl`` after its end."""
+
+    _reason = "no_task"
+
+
+class TaskGone(TaskError):
+    """The task ended longer than ``task_result_ttl`` ago: its state is known, its
+    reply was removed."""
+
+    _reason = "task_gone"
+
+
+class TaskConflict(TaskError):
+    """Another request was submitted with this idempotency key."""
+
+    _reason = "key_taken"
+
+
+class TaskCancelled(TaskError):
+    """The task was cancelled before it had a reply."""
+
+    _reason = "cancelled"
+
+
+class TaskExpired(TaskError):
+    """The task had not ended when its own timeout passed."""
+
+    _reason = "expired"
+
+
+class NotYours(TaskError, PermissionError):
+    """Another uid submitted the task, and this one is none of its readers."""
+
+    _reason = "not_yours"
+
+
+class StoreError(TaskError):
+    """rgovd could not read or write its store of tasks; the message says why."""
+
+    _reason = "store_failed"
+
+
+class NoStore(TaskError):
+    """Tasks are switched off in rgovd (``tasks = false``)."""
+
+    _reason = "no_store"
 
 
 # ------------------------------------------------- called by the extension
@@ -212,7 +301,13 @@ class UpstreamError(Error):
     _REPLY_TOO_LARGE,
     _AMBIGUOUS,
     _NO_MEMORY,
-) = range(15)
+    _NO_TASK,
+    _TASK_GONE,
+    _NOT_YOURS,
+    _KEY_TAKEN,
+    _STORE_FAILED,
+    _NO_STORE,
+) = range(21)
 
 _REFUSALS: dict[int, tuple[type[Rejected], str]] = {
     _QUEUE_FULL: (QueueFull, "queue_full"),
@@ -225,6 +320,15 @@ _REFUSALS: dict[int, tuple[type[Rejected], str]] = {
     _NO_MEMORY: (Rejected, "no_memory"),
 }
 
+_TASK_ERRORS: dict[int, tuple[type[TaskError], str]] = {
+    _NO_TASK: (UnknownTask, "there is no such task (any more)"),
+    _TASK_GONE: (TaskGone, "its reply was removed, task_result_ttl after its end"),
+    _NOT_YOURS: (NotYours, "another uid submitted it"),
+    _KEY_TAKEN: (TaskConflict, "another request was submitted with this key"),
+    _STORE_FAILED: (StoreError, "rgovd's store of tasks failed"),
+    _NO_STORE: (NoStore, "tasks are switched off in rgovd"),
+}
+
 _UPSTREAM_CODES = {
     _UPSTREAM_FAILED: "NoAnswer",
     _REPLY_TOO_LARGE: "ReplyTooLarge",
@@ -235,6 +339,11 @@ _UPSTREAM_CODES = {
 def _what(model_id: str, user: str) -> str:
     """Both may be as long and as strange as a caller can make them."""
     return f"model {model_id[:80]!r}, user {user[:63]!r}"
+
+
+def _about(said: str, model_id: str, user: str) -> str:
+    """Of a task that another process submitted neither is known."""
+    return f"{said} ({_what(model_id, user)})" if model_id else said
 
 
 def _from_reply(
@@ -254,16 +363,16 @@ def _from_reply(
     """The exception for an answer that is not a success."""
     if result == _DEADLINE:
         return Timeout(
-            f"{message or 'the deadline passed'} ({_what(model_id, user)})",
+            _about(message or "the deadline passed", model_id, user),
             waited_for=waited_for,
             queue_position=queue_position,
             retry_after=retry_after,
         )
     if result == _CANCELLED:
-        return Error(f"the request was cancelled ({_what(model_id, user)})")
+        return Error(_about("the request was cancelled", model_id, user))
     if result in _REFUSALS:
         kind, reason = _REFUSALS[result]
-        text = f"{message or reason.replace('_', ' ')} ({_what(model_id, user)})"
+        text = _about(message or reason.replace("_", " "), model_id, user)
         if retry_after is not None:
             text += f"; come back in {retry_after:.1f} s"
         return kind(
@@ -284,6 +393,32 @@ def _from_reply(
         attempts=attempts,
         model_id=model_id,
     )
+
+
+def _from_task_answer(
+    result: int,
+    task: str,
+    model_id: str,
+    user: str,
+    code: str,
+    message: str,
+    retry_after: float,
+) -> Error:
+    """The exception for a task that was not taken, or a question about one that
+    was not answered.  ``task``: of zeros where there is none."""
+    task = "" if task == _NO_ID else task
+    if result in _TASK_ERRORS:
+        kind, words = _TASK_ERRORS[result]
+        about = f"task {task}: " if task else ""
+        return kind(f"{about}{message or words}", task=task)
+    error = _from_reply(
+        result, model_id, user, 0, code, message, "", b"", 0, retry_after or None, {}, 0
+    )
+    error.task = task
+    return error
+
+
+_NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
 def _limit_of(code: str) -> str:
@@ -313,7 +448,7 @@ _LIBRARY_REFUSALS: dict[int, tuple[type[Rejected], str]] = {
 def _from_errno(error: int, why: str, words: str, model_id: str, user: str) -> Exception:
     """The exception for an error code of librgov (``error`` is positive)."""
     said = why or words
-    about = f"{said} ({_what(model_id, user)})" if model_id else said
+    about = _about(said, model_id, user)
     if error in _LIBRARY_REFUSALS:
         kind, reason = _LIBRARY_REFUSALS[error]
         if reason == "slots":

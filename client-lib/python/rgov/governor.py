@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 import weakref
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from . import _rgov, environment, green
-from .ask import Ask, Body, Priority, body_bytes, converse_body, header_lines
-from .ask import priority_number
+from .ask import AnyAsk, Ask, Body, Priority
+from .ask import body_bytes, converse_body, header_lines, priority_number, ringing
+from .desk import TaskDesk
 from .errors import ConfigError, Error, Unavailable
 from .loops import AsyncioSession, Ended, LoopSession
 from .permit import Permit
@@ -40,6 +41,7 @@ _NINE = (
 _LIMITS = ("max_concurrent_requests", "requests_per_minute", "max_requests_per_user")
 
 _Session = TypeVar("_Session", bound=LoopSession)
+_Found = TypeVar("_Found")
 
 
 def connect(
@@ -79,7 +81,7 @@ def _wait_mode(wait: str) -> str:
     return wait
 
 
-class Governor:
+class Governor(TaskDesk):
     """A handle on one rgovd.  Any thread, greenlet, event loop and forked child
     may use it.  Made by :func:`connect`.
 
@@ -300,23 +302,38 @@ class Governor:
 
     # ------------------------------------------------------------ waiting
 
-    def _perform(self, ask: Ask) -> Ended:
+    def _perform(self, ask: AnyAsk) -> Ended:
         self._check()
-        if self._wait == "gevent" or (self._wait == "auto" and green.is_patched()):
-            return self._session(green.hub(), green.GeventSession).perform(_ring(ask))
+        if self._waits_in_hub():
+            session = self._session(green.hub(), green.GeventSession)
+            return session.perform(ringing(ask))
         return self._handle.call(*ask)
 
-    async def _aperform(self, ask: Ask) -> Ended:
+    async def _aperform(self, ask: AnyAsk) -> Ended:
         self._check()
         loop = asyncio.get_running_loop()
-        return await self._session(loop, AsyncioSession).perform(_ring(ask))
+        return await self._session(loop, AsyncioSession).perform(ringing(ask))
+
+    def _look(self, what: Callable[[_rgov.Handle], _Found]) -> _Found:
+        self._check()
+        if self._waits_in_hub():
+            return green.in_thread(lambda: what(self._handle))
+        return what(self._handle)
+
+    async def _alook(self, what: Callable[[_rgov.Handle], _Found]) -> _Found:
+        self._check()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, what, self._handle)
+
+    def _waits_in_hub(self) -> bool:
+        return self._wait == "gevent" or (self._wait == "auto" and green.is_patched())
 
     def _check(self) -> None:
         if self._steps_aside:
             raise ConfigError(
                 "rgov steps aside in this process (ENABLE_REQUEST_MANAGER=false or "
-                "RGOV_ENABLED=0), and rgovd alone holds the credentials for invoke "
-                "and converse: call the provider with your own client"
+                "RGOV_ENABLED=0), and rgovd alone holds the credentials for invoke, "
+                "converse and tasks: call the provider with your own client"
             )
         if self._compare_limits:
             with contextlib.suppress(Unavailable):
@@ -482,10 +499,6 @@ def _permit_ask(
         input_tokens,
         tokens,
     )
-
-
-def _ring(ask: Ask) -> Ask:
-    return ask._replace(flags=ask.flags | _rgov.RING)
 
 
 def _reply(ended: Ended) -> Reply:

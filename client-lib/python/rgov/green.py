@@ -8,14 +8,16 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from . import _rgov
-from .ask import Ask
+from .ask import AnyAsk
 from .errors import Unavailable
 from .loops import Ended, LoopSession, overdue_after
 
-__all__ = ["GeventSession", "hub", "is_patched"]
+__all__ = ["GeventSession", "hub", "in_thread", "is_patched"]
+
+_Found = TypeVar("_Found")
 
 
 def is_patched() -> bool:
@@ -28,6 +30,14 @@ def is_patched() -> bool:
 def hub() -> Any:
     """This thread's hub.  ImportError: gevent is not installed."""
     return importlib.import_module("gevent").get_hub()
+
+
+def in_thread(function: Callable[[], _Found]) -> _Found:
+    """Its result, from a thread; other greenlets run meanwhile."""
+    found: _Found | _Raised = hub().threadpool.apply(_result_or_error, (function,))
+    if isinstance(found, _Raised):
+        raise found.error
+    return found
 
 
 class GeventSession(LoopSession):
@@ -62,7 +72,7 @@ class GeventSession(LoopSession):
         timer = self._start_timer(seconds, ring)
         self._timers.add(timer)
 
-    def _submit(self, ask: Ask) -> _rgov.Ticket:
+    def _submit(self, ask: AnyAsk) -> _rgov.Ticket:
         while not self.can_submit_here():
             if self._search is None:
                 return self._submit_and_search(ask)
@@ -71,27 +81,26 @@ class GeventSession(LoopSession):
                 raise Unavailable(*error.args)
         return self.handle.submit(*ask)
 
-    def _submit_and_search(self, ask: Ask) -> _rgov.Ticket:
+    def _submit_and_search(self, ask: AnyAsk) -> _rgov.Ticket:
         """In a thread, which can take the connect timeout.  Of many greenlets only
         one does: its failure is the others' too."""
         self._search = search = _async_result()
-        found = None
+        failure = None
         try:
             # Killed meanwhile, the thread's ticket is dropped, which ends it.
-            found = hub().threadpool.apply(_submit_or_error, (self.handle, ask))
+            return in_thread(lambda: self.handle.submit(*ask))
+        except Unavailable as e:
+            failure = e
+            raise
         finally:
             self._search = None
-            search.set(found if isinstance(found, Unavailable) else None)
-        if isinstance(found, Exception):
-            raise found
-        assert isinstance(found, _rgov.Ticket)
-        return found
+            search.set(failure)
 
     def forget(self) -> None:
         if self._watched >= 0:
             self._stop_watch()
 
-    def perform(self, ask: Ask) -> Ended:
+    def perform(self, ask: AnyAsk) -> Ended:
         """Submits and waits; other greenlets run meanwhile.  A greenlet that is
         killed, or whose gevent.Timeout strikes, loses nothing: its request is
         given up, or its permit, just granted, returned unused."""
@@ -120,9 +129,13 @@ def _async_result() -> Any:
     return importlib.import_module("gevent.event").AsyncResult()
 
 
-def _submit_or_error(handle: _rgov.Handle, ask: Ask) -> _rgov.Ticket | Exception:
+class _Raised(NamedTuple):
+    error: Exception
+
+
+def _result_or_error(function: Callable[[], _Found]) -> _Found | _Raised:
     """As a value: the thread pool prints what is raised in it."""
     try:
-        return handle.submit(*ask)
+        return function()
     except Exception as e:
-        return e
+        return _Raised(e)

@@ -14,13 +14,17 @@ from collections.abc import Callable
 from typing import Optional, Union
 
 from . import _rgov
-from .ask import Ask
+from .ask import AnyAsk
 from .errors import Error, Unavailable
 from .reply import Reply
+from .status import TaskStatus
 
 __all__ = ["AsyncioSession", "LoopSession"]
 
-Ended = Union[Reply, _rgov.Ticket]
+# The pair is of a fetch: see _rgov.Handle.call.
+Ended = Union[
+    Reply, _rgov.Ticket, TaskStatus, tuple[TaskStatus, Union[Reply, Exception, None]]
+]
 # Called once with what the request ended in: a result, or an exception.
 Done = Callable[[Optional[Ended], Optional[Exception]], None]
 
@@ -97,7 +101,8 @@ class LoopSession:
         for ticket in list(self._pending):
             done = self._pending.pop(ticket)
             ticket.abandon()
-            done(None, error)
+            # Each its own: who gets one may add to it.
+            done(None, type(error)(*error.args))
 
     # -------------------------------------------- the socket
 
@@ -151,7 +156,7 @@ class LoopSession:
         self.handle.close()
 
 
-def overdue_after(ask: Ask) -> float:
+def overdue_after(ask: AnyAsk) -> float:
     """Seconds after which a request has ended, whatever became of rgovd."""
     return (_DEFAULT_TIMEOUT if ask.timeout is None else ask.timeout) + _OVERDUE
 
@@ -176,7 +181,7 @@ class AsyncioSession(LoopSession):
         asyncio.get_running_loop().call_later(seconds, what)
 
     async def _submit(
-        self, loop: asyncio.AbstractEventLoop, ask: Ask
+        self, loop: asyncio.AbstractEventLoop, ask: AnyAsk
     ) -> _rgov.Ticket:
         while not self.can_submit_here():
             if self._search is None:
@@ -187,7 +192,7 @@ class AsyncioSession(LoopSession):
         return self.handle.submit(*ask)
 
     async def _submit_and_search(
-        self, loop: asyncio.AbstractEventLoop, ask: Ask
+        self, loop: asyncio.AbstractEventLoop, ask: AnyAsk
     ) -> _rgov.Ticket:
         """In a thread, which can take the connect timeout.  Of many tasks only one
         does: its failure is the others' too."""
@@ -203,7 +208,7 @@ class AsyncioSession(LoopSession):
             self._search = None
             search.set_result(found)
 
-    async def perform(self, ask: Ask) -> Ended:
+    async def perform(self, ask: AnyAsk) -> Ended:
         """Submits and waits.  A cancelled task loses nothing: its request is
         given up, or its permit, just granted, returned unused."""
         loop = asyncio.get_running_loop()
