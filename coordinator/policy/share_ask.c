@@ -369,6 +369,9 @@ void policy_share_answer(struct policy *policy,
 	case LEASE_PENDING:
 		if (share->mode != LEASE_ACTIVE)
 			share_set_mode(share, LEASE_JOINING, now_ns);
+		/* Also who is idle: somebody may come to it. */
+		share->due_ns = share->asked_ns + share->ttl_ns / 2 +
+				share_jitter(share);
 		share->retry_ns = share->due_ns;
 		acknowledge(policy);
 		break;

@@ -63,6 +63,7 @@ class Load:
             [*self.prefix, PYTHON, "-c", LOAD, self.tag, self.threads],
             self.rgovd.scratch.path / f"load{self.rgovd.name}.log",
             env=self.rgovd.client_env())
+        wait_until(lambda: "loading" in self.process.text(), what="the load")
         return self
 
     def __exit__(self, *_):
@@ -133,3 +134,117 @@ def cluster_of(rgovd):
 def wait_for_mode(rgovd, mode, timeout=PATIENCE_S):
     wait_until(lambda: cluster_of(rgovd)["mode"] == mode, timeout=timeout,
                what=f"{rgovd.name} to be {mode}")
+
+
+# ---------------------------------------------------------------- network
+
+RELAY = r"""
+import asyncio, sys
+own, port, far, far_port = sys.argv[1:]
+async def pump(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    writer.close()
+async def serve(reader, writer):
+    try:
+        there, back = await asyncio.open_connection(far, far_port)
+    except OSError:
+        writer.close()
+        return
+    await asyncio.gather(pump(reader, back), pump(there, writer))
+async def main():
+    server = await asyncio.start_server(serve, own, port)
+    print("relaying", flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+def ip(*arguments):
+    done = run(["ip", *arguments])
+    check(done.returncode == 0, f"ip {' '.join(map(str, arguments))}: "
+                                f"{done.stderr}")
+
+
+class Network:
+    """Network namespaces as hosts, with links to a bridge of this one, which has
+    two addresses: what all use is at .1, Redis at .2.  Bedrock may be http only
+    on a host's own loopback: there each has a relay to it."""
+
+    def __init__(self, n):
+        if os.geteuid() != 0 or not shutil.which("ip"):
+            raise Skip("network namespaces need root and ip")
+        self.mark = f"rg{os.getpid() % 100000}"
+        self.names = [f"{self.mark}-{i}" for i in range(n)]
+        self.net = f"10.213.{os.getpid() % 250}"
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        try:
+            if run(["ip", "link", "add", self.mark, "type",
+                    "bridge"]).returncode != 0:
+                raise Skip("network namespaces are not allowed here")
+            self.stack.callback(run, ["ip", "link", "del", self.mark])
+            for host in (1, 2):
+                ip("addr", "add", f"{self.net}.{host}/24", "dev", self.mark)
+            ip("link", "set", self.mark, "up")
+            for i, name in enumerate(self.names):
+                self._add_host(i, name)
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def _add_host(self, i, name):
+        link = f"{self.mark}v{i}"
+        ip("netns", "add", name)
+        self.stack.callback(run, ["ip", "netns", "del", name])
+        ip("link", "add", link, "type", "veth", "peer", "name", "eth0",
+           "netns", name)
+        ip("link", "set", link, "master", self.mark, "up")
+        ip("-n", name, "link", "set", "lo", "up")
+        ip("-n", name, "addr", "add", f"{self.net}.{10 + i}/24", "dev", "eth0")
+        ip("-n", name, "link", "set", "eth0", "up")
+
+    def __exit__(self, *_):
+        self.stack.close()
+
+    def prefix(self, i):
+        """What runs a command on a host."""
+        return ["ip", "netns", "exec", self.names[i]]
+
+    def cut(self, i):
+        """From Redis: packets to it vanish, open connections hang."""
+        ip("-n", self.names[i], "route", "add", "blackhole", f"{self.net}.2/32")
+
+    def mend(self, i):
+        ip("-n", self.names[i], "route", "del", "blackhole", f"{self.net}.2/32")
+
+    def relay(self, scratch, port):
+        """Makes a port of our loopback one of each host's."""
+        jobs = [([], f"{self.net}.1", "127.0.0.1")]
+        jobs += [(self.prefix(i), "127.0.0.1", f"{self.net}.1")
+                 for i in range(len(self.names))]
+        for i, (prefix, own, far) in enumerate(jobs):
+            process = Process(
+                f"relay {i}",
+                [*prefix, PYTHON, "-c", RELAY, own, port, far, port],
+                scratch.path / f"relay{i}.log", env=base_env())
+            self.stack.callback(process.kill9)
+            wait_until(lambda p=process: "relaying" in p.text(),
+                       what="a relay")
+
+
+class Host(Rgovd):
+    """An rgovd of one host of a network; network None: of this one."""
+
+    def __init__(self, network, i, *arguments, **more):
+        self.prefix = network.prefix(i) if network else []
+        super().__init__(*arguments, **more)
+
+    def argv(self):
+        return [*self.prefix, *super().argv()]
