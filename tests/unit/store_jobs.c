@@ -501,6 +501,40 @@ static void a_list_is_filtered_and_paged(void)
 	rig_fini(&rig);
 }
 
+static int64_t count_rows(struct rig *rig, const char *select)
+{
+	sqlite3 *db;
+	sqlite3_stmt *count;
+	int64_t n = -1;
+
+	if (sqlite3_open(rig->path, &db) != SQLITE_OK ||
+		sqlite3_prepare_v2(db, select, -1, &count, NULL) != SQLITE_OK)
+		abort();
+	if (sqlite3_step(count) == SQLITE_ROW)
+		n = sqlite3_column_int64(count, 0);
+	sqlite3_finalize(count);
+	sqlite3_close(db);
+	return n;
+}
+
+/* A prompt is kept no longer than it is needed. */
+static void the_body_goes_with_the_end(void)
+{
+	struct rig rig;
+
+	rig_init(&rig);
+	rig_open(&rig);
+	for (uint64_t i = 1; i <= 6; i++)
+		put_task(&rig, i, "a prompt");
+	for (uint64_t i = 1; i <= 4; i++)
+		end_task(&rig, i, (enum store_state)(STORE_SUCCEEDED + i - 1),
+			"a reply");
+	CU_ASSERT_EQUAL(
+		count_rows(&rig, "SELECT count(*) FROM request_part"), 2);
+	CU_ASSERT_EQUAL(count_rows(&rig, "SELECT count(*) FROM reply_part"), 4);
+	rig_fini(&rig);
+}
+
 static void who_is_alone_never_waits_for_others(void)
 {
 	struct rig rig;
@@ -549,5 +583,6 @@ SUITE("store jobs", T(a_task_from_its_submission_to_its_reply),
 	T(the_history_says_what_happened),
 	T(callbacks_are_pending_until_they_are_done),
 	T(what_has_not_ended_is_told_in_order), T(who_is_told_may_ask_at_once),
-	T(a_list_is_filtered_and_paged), T(who_is_alone_never_waits_for_others),
+	T(a_list_is_filtered_and_paged), T(the_body_goes_with_the_end),
+	T(who_is_alone_never_waits_for_others),
 	T(closing_does_what_was_submitted))
