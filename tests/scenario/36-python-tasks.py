@@ -7,6 +7,7 @@ depends on how long an answer takes.
 """
 
 import asyncio
+import ctypes
 import gc
 import json
 import os
@@ -488,6 +489,7 @@ with gov.permit(model):
     else:
         raise SystemExit("no rgov.Timeout")
     assert len(ticks) - before > 20, "other greenlets did not run"
+    assert not gov._sessions[gevent.get_hub()]._pending, "questions are left"
 assert task.result(30).status == 200
 assert len(gov.tasks()) == 31
 assert task.history()[0].what == "submitted"
@@ -498,7 +500,6 @@ except rgov.UnknownTask:
 gov.permit(model).settle()
 taken = gov.diagnose()["slots_taken"]
 assert taken == 0, f"{taken} slots are taken"
-assert not gov._sessions[gevent.get_hub()]._pending, "questions are left"
 print("fine")
 """
 
@@ -672,9 +673,20 @@ def without_rgovd_a_question_ends():
 
 # ---------------------------------------------------------------- references
 
+class _Mallinfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks",
+        "uordblks", "fordblks", "keepcost")]
+
+
+_mallinfo = ctypes.CDLL(None).mallinfo2
+_mallinfo.restype = _Mallinfo
+
+
 def _count():
+    "Objects, blocks of Python's allocator, bytes of malloc()."
     gc.collect()
-    return len(gc.get_objects()), sys.getallocatedblocks()
+    return len(gc.get_objects()), sys.getallocatedblocks(), _mallinfo().uordblks
 
 
 @checks.test
@@ -700,14 +712,12 @@ def questions_leave_no_objects():
 
         for _ in range(50):
             each_once()
-        objects, blocks = _count()
+        before = _count()
         for _ in range(ROUNDS):
             each_once()
-        more_objects, more_blocks = _count()
-        check(more_objects - objects < ROUNDS / 10, "objects that stay: "
-              f"{more_objects - objects}")
-        check(more_blocks - blocks < ROUNDS / 10, "blocks that stay: "
-              f"{more_blocks - blocks}")
+        objects, blocks, taken = (b - a for a, b in zip(before, _count()))
+        check(objects < ROUNDS / 10 and blocks < ROUNDS / 10 and taken < ROUNDS * 8,
+              f"what stays: {objects} objects, {blocks} blocks, {taken} bytes")
 
 
 checks.main()
