@@ -171,7 +171,11 @@ class TaskDesk:
         ``user``: of this one.  ``states``: in one of these.  ``text``: in the
         model id, the user or the key.  ``limit``: 1 to 1000 rows.  ``after``: the
         last of the page before, for the next one.  Invalid: one of these is
-        wrong.
+        wrong.  StoreError: there is no answer from the store, or tasks are
+        switched off.
+
+        It waits in one piece: a signal's handler is heard when rgovd has
+        answered, about 0.1 ms later; where it hangs, after 60 s.
         """
         ask = _list_ask(user, states, text, limit, after)
         return [row_of(*row) for row in self._look(lambda h: h.task_list(*ask))]

@@ -169,7 +169,7 @@ class Task:
         return _status(await self._aperform(self._cancel()))
 
     def history(self) -> list[TaskEvent]:
-        """What happened to it, the oldest first."""
+        """What happened to it, the oldest first.  Waits as ``gov.tasks()``."""
         with self._named():
             return self._gov._history(self._bytes)
 
