@@ -7,7 +7,6 @@
 
 #include <signal.h>
 #include <sys/wait.h>
-#include <time.h>
 
 enum { LANES = 16, ROUNDS = 12, MOST = 200000, BODY = 3000 };
 enum told { TOLD_PUT = 1, TOLD_END = 2 };
@@ -166,10 +165,11 @@ static void what_was_told_survives_sigkill(void)
 {
 	struct rig rig;
 	uint64_t from = 1;
-	unsigned int seed = (unsigned int)time(NULL), n_told = 0;
+	unsigned int seed = (unsigned int)loop_now_ns(), n_told = 0;
 
 	if (getenv("SEED") != NULL)
 		seed = (unsigned int)atoi(getenv("SEED"));
+	printf("     SEED=%u\n", seed);
 	rig_init(&rig);
 	loop_free(rig.loop); /* each process has its own */
 	for (int i = 0; i < ROUNDS; i++) {
