@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -317,6 +318,49 @@ def a_fork_may_ask_and_submit():
         check_own(theirs.result(30), a_body("of the child")[1])
         check_own(task.result(30), digest)
         w.waits_until_quiet()
+
+
+_NOBODY = """
+import rgov, sys
+gov = rgov.connect()
+theirs = gov.task(sys.argv[1])
+for ask in (theirs.status, theirs.wait, theirs.result, theirs.cancel,
+            theirs.history):
+    try:
+        ask()
+    except rgov.NotYours as e:
+        assert e.task == theirs.id and theirs.id in str(e), str(e)
+        assert isinstance(e, PermissionError) and e.reason == "not_yours"
+    else:
+        raise SystemExit(f"{ask} was answered")
+assert gov.tasks() == [], "it sees a stranger's"
+own = gov.submit(sys.argv[2], sys.argv[3], key="k")
+own.result(30)
+assert [row.id for row in gov.tasks()] == [own.id], "not its own alone"
+print(own.id)
+"""
+
+
+@checks.test
+def a_stranger_gets_nothing():
+    "Another uid's task is neither shown nor cancelled nor in the way of a key."
+    if os.geteuid() != 0:
+        raise Skip("needs root, to become another user")
+    with world(ROOMY + 'socket_mode = "0666"\n') as w:
+        task, digest = submit(w, "private", key="k")
+        shutil.copytree(BUILD / "python", w.rgovd.scratch.path / "python")
+        w.rgovd.scratch.path.chmod(0o711)
+        w.rgovd.runtime_dir.chmod(0o755)
+        done = run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                    "--inh-caps=-all", PYTHON, "-c", _NOBODY, task.id, MODEL,
+                    a_body("nobody's")[0]], cwd="/",
+                   env=w.rgovd.client_env(
+                       PYTHONPATH=w.rgovd.scratch.path / "python"))
+        equal((done.returncode, done.stderr), (0, ""), "what the stranger says")
+        check_own(task.result(30), digest)
+        theirs = w.gov.task(done.stdout.strip())
+        equal(theirs.state, "succeeded", "what rgovd's own user sees")
+        check(theirs.id in [row.id for row in w.gov.tasks()], "not in its list")
 
 
 APP = """
