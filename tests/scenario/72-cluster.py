@@ -354,13 +354,24 @@ def redis_refuses(trouble, argv, url, words):
         is_told(rgovd, trouble, words)
 
 
+def connections(link):
+    """That Redis has had, asked over one that stays."""
+    link.sendall(b"INFO stats\r\n")
+    return int(re.search(rb"total_connections_received:(\d+)",
+                         link.recv(65536))[1])
+
+
 @checks.test
 def a_replica_is_not_written_to():
-    "READONLY is told; promoted, it serves."
+    "READONLY is told once, however often it is tried; promoted, it serves."
     with Redis() as primary, \
             Redis(argv=["--replicaof", f"127.0.0.1 {primary.port}"]) as redis, \
             governed(redis.url) as rgovd:
         is_told(rgovd, "readonly", "READONLY")
+        with socket.create_connection(("127.0.0.1", redis.port)) as link:
+            before = connections(link)
+            wait_until(lambda: connections(link) >= before + 2, what="tries")
+        equal(rgovd.process.text().count("READONLY"), 1, "lines about it")
         run(["redis-cli", "-p", redis.port, "replicaof", "no", "one"])
         wait_for_mode(rgovd, "leased")
         check("cluster.well" in rgovd.process.text(), "it is not told")
