@@ -80,7 +80,8 @@ TOOL_LIBS_bedrock-sim := -lmicrohttpd -ljansson -lcrypto -lm -lpthread
 .SUFFIXES:
 .PHONY: all help deps lint-deps fault-deps build-tests build-faults check \
 	check-faults model fuzz soak demo demo-serve lint asan tsan \
-	bench-handoff bench-compare experiment bench-policy install clean
+	bench-handoff bench-compare experiment bench-policy bench-tasks install \
+	clean
 
 all: $(RGOVD) $(LIBS) $(TOOLS) $(PYEXT) ## build everything (default)
 
@@ -243,6 +244,10 @@ bench-handoff: all $(BENCHES) ## measure the hand-over; build/bench/handoff.json
 
 bench-policy: $(BUILD)/bench/policy_growth ## cost of a decision as the queue grows; build/bench/policy.json
 	@$(BUILD)/bench/policy_growth $(BUILD)/bench/policy.json
+
+bench-tasks: all $(BENCHES) $(PRELOADS) ## measure durable tasks, also beside Celery; build/bench/tasks.json
+	@tools/install-deps $(DEPS)
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) bench/tasks $(if $(QUICK),--quick)
 
 AGAINST ?= HEAD^
 bench-compare: all $(BENCHES) ## the same, beside another commit: AGAINST=COMMIT

@@ -5,6 +5,8 @@
  *            acknowledged tasks a second with 32 outstanding, with one, and
  *            beside them in turn: one transaction each, and an append with
  *            fdatasync each
+ *        task_store one DIRECTORY
+ *            what those two give, once
  *        task_store fill DIRECTORY FINISHED QUEUED
  *        task_store start DIRECTORY
  *            opens what is there: time, memory, and the rate it has then
@@ -246,6 +248,18 @@ static void measure_rates(const char *directory)
 		(double)stats.longest_checkpoint_ns / 1e6);
 }
 
+static void measure_one(const char *directory)
+{
+	static struct crowd crowd;
+	char path[256], file[256];
+
+	(void)snprintf(path, sizeof(path), "%s/one.tasks.db", directory);
+	(void)snprintf(file, sizeof(file), "%s/one.appended", directory);
+	(void)printf("{\"transaction_each_per_s\": %.0f, "
+		     "\"fdatasync_each_per_s\": %.0f}\n",
+		run_transactions(path, &crowd.number), run_appends(file));
+}
+
 /* ------------------------------------------------------------ a full one */
 
 static void fill(const char *path, uint64_t finished, uint64_t queued)
@@ -324,6 +338,8 @@ int main(int argc, char **argv)
 	(void)snprintf(path, sizeof(path), "%s/full.tasks.db", argv[2]);
 	if (strcmp(argv[1], "rate") == 0)
 		measure_rates(argv[2]);
+	else if (strcmp(argv[1], "one") == 0)
+		measure_one(argv[2]);
 	else if (strcmp(argv[1], "fill") == 0 && argc == 5)
 		fill(path, strtoull(argv[3], NULL, 10),
 			strtoull(argv[4], NULL, 10));

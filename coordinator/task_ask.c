@@ -78,11 +78,12 @@ struct daemon_task task_line_now(const struct task *task)
 
 /* ------------------------------------------------------------ answers */
 
+/* That answered, else that was asked. */
 static const char *model_of(const struct store_record *record)
 {
-	return record->ending.model != NULL && record->ending.model[0] != '\0'
-		       ? record->ending.model
-		       : NULL;
+	const char *model = record->ending.model;
+
+	return model != NULL && model[0] != '\0' ? model : record->model;
 }
 
 /* As the reply of a call, and the line beside it; of one that has not ended the
@@ -223,6 +224,8 @@ void task_tell(struct task *task, const struct store_record *record)
 	struct store_record whole = *record;
 
 	memcpy(whole.id, task->id, sizeof(whole.id));
+	if (task->waiters != NULL)
+		task_remember(task->waiters->governor->tasks, task->id, &whole);
 	while (task->waiters != NULL) {
 		struct question *question = task->waiters;
 
@@ -382,6 +385,8 @@ static void answer_look(struct question *question, const struct store_job *job)
 	else
 		answer_record(question->slot, tasks, record, job->reply,
 			job->reply != NULL ? record->reply_bytes : 0);
+	if (store_is_final(record->state))
+		task_remember(question->governor->tasks, record->id, record);
 }
 
 static void on_told(struct store_job *job)
@@ -505,6 +510,25 @@ static void ask_old(struct governor *governor, struct door_slot *slot,
 		question->job.done = on_history_allowed;
 }
 
+/* True: it has ended lately, and that is the answer. */
+static bool ask_recent(struct tasks *tasks, struct door_slot *slot,
+	const struct door_submission *submission)
+{
+	const struct store_record *record =
+		submission->verb == SHM_TASK_LOOK ||
+				submission->verb == SHM_TASK_WAIT
+			? task_recall(tasks, submission->task->id)
+			: NULL;
+
+	if (record == NULL)
+		return false;
+	if (submission->reads_tasks || submission->uid == record->uid)
+		answer_record(slot, tasks, record, NULL, 0);
+	else
+		answer_not_yours(slot);
+	return true;
+}
+
 void task_ask(struct governor *governor, struct door_slot *slot,
 	const struct door_submission *submission)
 {
@@ -527,6 +551,6 @@ void task_ask(struct governor *governor, struct door_slot *slot,
 	if (task != NULL && submission->verb != SHM_TASK_LIST &&
 		submission->verb != SHM_TASK_HISTORY)
 		ask_live(governor, slot, submission, task);
-	else
+	else if (!ask_recent(tasks, slot, submission))
 		ask_old(governor, slot, submission);
 }

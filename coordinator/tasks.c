@@ -441,6 +441,7 @@ void tasks_close(struct governor *governor)
 	tasks_forget_ends(tasks);
 	tasks_stop_posts(tasks);
 	store_close(tasks->store);
+	tasks_forget_recent(tasks);
 	digest_free(tasks->digest);
 	free(tasks->buckets);
 	free(tasks);

@@ -26,7 +26,7 @@ struct task {
 	bool has_callback;
 };
 
-enum { TASK_BUCKETS = 1 << 16 };
+enum { TASK_BUCKETS = 1 << 16, TASKS_RECENT = 1024 };
 
 struct tasks {
 	struct governor *governor;
@@ -41,7 +41,8 @@ struct tasks {
 	struct task *parked, **parked_end;
 	struct task_end *failed_ends; /* the disk did not take them */
 	struct loop_timer again;      /* while either is not empty */
-	struct post *post;            /* NULL: nobody was told yet */
+	struct task_recent *recent[TASKS_RECENT];
+	struct post *post; /* NULL: nobody was told yet */
 	struct delivery *deliveries;
 	bool is_ailing; /* it was said */
 };
@@ -93,6 +94,15 @@ void tasks_forget_ends(struct tasks *tasks);
 /* A line of its history; the text is nobody's to free. */
 void task_note(struct task *task, struct tasks *tasks, enum store_event event,
 	const char *static_text, bool is_queued);
+
+/* ------------------------------------------------------------ task_recent.c */
+
+/* How one has ended, for those who ask again. */
+void task_remember(struct tasks *tasks, const uint8_t id[],
+	const struct store_record *record);
+/* NULL: the store is to be asked.  Of its texts only those of the end. */
+const struct store_record *task_recall(struct tasks *tasks, const uint8_t id[]);
+void tasks_forget_recent(struct tasks *tasks);
 
 /* ------------------------------------------------------------ task_ask.c */
 
