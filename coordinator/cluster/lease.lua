@@ -103,6 +103,12 @@ for _, member in pairs(members) do
 	-- Redis' clock may have been set back.
 	member.til = member.til and math.min(member.til, now + window / 2)
 end
+-- A former run of this host that may have lived by its share: what it did then
+-- was never told.
+local may_have_shared = loss == 'share' and not is_complete and
+	(not me and now < birth.born + forget or
+	me and me.incarnation ~= incarnation and not me.left and
+		(me.lost or me.til <= now))
 members[host] = {incarnation = incarnation, seq = seq, til = now + ttl,
 	lost = is_lost, left = is_leaving, loss = loss}
 store(KEYS[1], host, members[host])
@@ -188,6 +194,10 @@ local function count(record)
 	return n
 end
 
+local function share_of(limit)
+	return hosts > 0 and math.floor(limit / hosts) or 0
+end
+
 local function weight(name, record, share)
 	local member, n = members[name], count(record)
 	if not member or member.left or member.loss ~= 'share' then
@@ -197,13 +207,11 @@ local function weight(name, record, share)
 end
 
 -- What a former run has started, where the new one does not know it.
-local function inherit(was)
-	local former = {}
-	if not was or (was.incarnation ~= incarnation and is_complete) then
-		return former
-	end
-	local stamps = was.former
-	if was.incarnation ~= incarnation then
+local function inherit(was, share)
+	local stamps, former, n = {}, {}, 0
+	if was and was.incarnation == incarnation then
+		stamps = was.former
+	elseif was and not is_complete then
 		stamps = {now, was.held}
 		each_start(was, function(leaves, starts)
 			stamps[#stamps + 1] = leaves - window
@@ -214,7 +222,12 @@ local function inherit(was)
 		if stamps[i] + window > now and stamps[i + 1] > 0 then
 			former[#former + 1] = stamps[i]
 			former[#former + 1] = stamps[i + 1]
+			n = n + stamps[i + 1]
 		end
+	end
+	if may_have_shared and n < share then
+		former[#former + 1] = now
+		former[#former + 1] = share - n
 	end
 	return former
 end
@@ -222,7 +235,7 @@ end
 -- More starts for this host (below 0: fewer), what others have, and when the
 -- next of theirs leaves.
 local function grant_starts(limit, records, mine)
-	local share = hosts > 0 and math.floor(limit / hosts) or 0
+	local share = share_of(limit)
 	local others, next_leave = unheard * share, math.huge
 	local own = count(mine)
 	local wanters = {{use = own, want = mine.want}}
@@ -404,17 +417,17 @@ for i = 2, #KEYS do
 		end
 	end
 	local was = records[host]
+	local starts_limit, tokens_limit =
+		tonumber(ARGV[word + 2]), tonumber(ARGV[word + 6])
 	local mine = {epoch = birth.epoch, incarnation = incarnation,
 		life = tonumber(ARGV[word + 1]), at = now, til = now + ttl,
-		ages = parse_ages(ARGV[word + 3]), former = inherit(was),
+		ages = parse_ages(ARGV[word + 3]), former = inherit(was, share_of(starts_limit)),
 		held = tonumber(ARGV[word + 4]), want = tonumber(ARGV[word + 5]),
 		keep = 0, spent = tonumber(ARGV[word + 7]),
 		tokens_held = tonumber(ARGV[word + 8]),
 		tokens_want = tonumber(ARGV[word + 9]),
 		need = tonumber(ARGV[word + 10]), taken = 0, use = 0,
 		used_at = now}
-	local starts_limit, tokens_limit =
-		tonumber(ARGV[word + 2]), tonumber(ARGV[word + 6])
 	local starts, others, leaves = 0, 0, 0
 	local tokens, tokens_others, refilled = 0, 0, 0
 	local bucket = fields['@bucket'] or
