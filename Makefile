@@ -159,6 +159,7 @@ $(BUILD)/tests/unit/policy_properties: \
 
 # Both ends of the channel in one process get the same mapping of a file.
 $(BUILD)/tests/unit/one_mapping_test: LDFLAGS += -Wl,--wrap=mmap,--wrap=munmap
+$(BUILD)/tests/unit/task_id_test: LDFLAGS += -Wl,--wrap=clock_gettime
 
 $(TEST_BINS): $(BUILD)/tests/%: $(BUILD)/obj/tests/bin/%.o \
 		$(COORD_OBJS) $(CLIENT_OBJS)

@@ -159,6 +159,15 @@ static int check_task(const struct rgov_task *task)
 				 sizeof(*task), task->size);
 }
 
+/* NULL: it is not wanted. */
+static int check_reply(const struct rgov_reply *reply)
+{
+	return reply == NULL || reply->size == sizeof(*reply)
+		       ? 0
+		       : fail(-EINVAL, "reply.size: expected %zu, found %zu",
+				 sizeof(*reply), reply->size);
+}
+
 /* The reply of a task, not of the question about it. */
 static void hand_over(struct rgov_reply *from, const struct rgov_task *task,
 	struct rgov_reply *ret_reply)
@@ -180,10 +189,8 @@ int rgov_task_answer(struct rgov *gov, const struct rgov_ticket *ticket,
 	struct daemon_task line;
 	int rc = check_task(ret_task);
 
-	if (rc == 0 && ret_reply != NULL &&
-		ret_reply->size != sizeof(*ret_reply))
-		rc = fail(-EINVAL, "reply.size: expected %zu, found %zu",
-			sizeof(*ret_reply), ret_reply->size);
+	if (rc == 0)
+		rc = check_reply(ret_reply);
 	if (rc == 0)
 		rc = wait_for_reply(gov, ticket, timeout_ms, &reply, &line);
 	if (rc < 0)
@@ -241,6 +248,9 @@ static int ask(struct rgov *gov, enum rgov_task_verb verb,
 	struct rgov_ticket ticket;
 	int rc = check_task(ret_task);
 
+	/* Before it is asked: an answer that nobody takes keeps its slot. */
+	if (rc == 0)
+		rc = check_reply(ret_reply);
 	if (rc == 0)
 		rc = rgov_task_ask(gov, verb, id, timeout_ms, 0, &ticket);
 	return rc < 0 ? rc

@@ -17,6 +17,11 @@ static int check_filter(const struct rgov_task_filter *filter)
 	if (filter->most > SHM_TASK_ROWS_MAX)
 		return fail(-EINVAL, "most: expected at most %d rows, found %u",
 			SHM_TASK_ROWS_MAX, filter->most);
+	if (filter->states >> SHM_TASK_STATE_COUNT != 0)
+		return fail(-EINVAL,
+			"states: expected bits of enum rgov_task_state, found "
+			"0x%x",
+			filter->states);
 	if (filter->user != NULL)
 		rc = check_text("user", filter->user, SHM_USER_BYTES - 1);
 	if (rc == 0 && filter->text != NULL)
