@@ -72,16 +72,17 @@ if not birth or birth.run ~= run then
 end
 
 local function count_hosts()
-	local known, present = 0, 0
+	local known, present, complete = 0, 0, 0
 	for name, member in pairs(members) do
 		if name ~= '@birth' then
 			known = known + 1
+			complete = complete + (member.complete and 1 or 0)
 			if member.til > now and not member.left then
 				present = present + 1
 			end
 		end
 	end
-	return known, present
+	return known, present, complete
 end
 
 local function head(status)
@@ -110,7 +111,8 @@ local may_have_shared = loss == 'share' and not is_complete and
 	me and me.incarnation ~= incarnation and not me.left and
 		(me.lost or me.til <= now))
 members[host] = {incarnation = incarnation, seq = seq, til = now + ttl,
-	lost = is_lost, left = is_leaving, loss = loss}
+	lost = is_lost, left = is_leaving, loss = loss,
+	complete = is_complete}
 store(KEYS[1], host, members[host])
 for name, member in pairs(members) do
 	if name ~= '@birth' and member.til + forget <= now then
@@ -118,8 +120,8 @@ for name, member in pairs(members) do
 		redis.call('HDEL', KEYS[1], name)
 	end
 end
-local known = count_hosts()
-local is_open = (hosts > 0 and known >= hosts) or
+local known, _, complete = count_hosts()
+local is_open = (hosts > 0 and complete >= hosts) or
 	now >= birth.born + window + slack + 3 * ttl
 if is_open and not birth.open then
 	birth.open = now
