@@ -13,5 +13,5 @@ SCENARIO = pathlib.Path(__file__).resolve().parents[1] / "scenario"
 os.environ["RGOV_LONG"] = "1"
 sys.path.insert(0, str(SCENARIO))
 sys.argv[1:] = sys.argv[1:] or ["never_exceeded", "lost_redis", "on_loss",
-                                "clocks", "namespaces"]
+                                "namespaces"]
 runpy.run_path(str(SCENARIO / "72-cluster.py"), run_name="__main__")
