@@ -89,9 +89,10 @@ class Task:
 
     # ------------------------------------------------------------ how it stands
 
-    def status(self) -> TaskStatus:
-        """How it stands now."""
-        return _status(self._perform(self._show()))
+    def status(self, timeout: float = ASK_TIMEOUT) -> TaskStatus:
+        """How it stands now.  ``timeout``: how long the question may take, where
+        rgovd is away; then Timeout."""
+        return _status(self._perform(self._ask(_rgov.TASK_SHOW, timeout)))
 
     async def astatus(self) -> TaskStatus:
         """:meth:`status` for asyncio."""
