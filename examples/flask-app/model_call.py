@@ -1,37 +1,49 @@
-"""What the application wants from a way to the model: ask(), stats(), and
-errors that say what to tell the user.  The two ways are with_rgov.py and
-direct.py; only the one that is used is imported.
+"""What the application wants from a way to the model: init_app(), ask(),
+submit(), and errors that say what to tell the user.  The two ways are with_rgov.py
+and direct.py; only the one that is used is imported.
 """
 
 import dataclasses
 
 
-class Busy(Exception):
-    """Too much is asked for at the moment: 429."""
+class Failure(Exception):
+    """What the user is told: a status, a title and the words of the error."""
+
+    status, title = 500, "internal error"
 
     def __init__(self, why, retry_after_s=None):
         super().__init__(why)
         self.retry_after_s = retry_after_s
 
 
-class Away(Exception):
-    """Nobody can perform the call now: 503."""
+class Busy(Failure):
+    """Too much is asked for at the moment."""
 
-    def __init__(self, why, retry_after_s=None):
-        super().__init__(why)
-        self.retry_after_s = retry_after_s
+    status, title = 429, "busy"
 
 
-class Late(Exception):
-    """The time for this request is over: 504."""
+class Away(Failure):
+    """Nobody can perform the call now."""
+
+    status, title = 503, "not available"
 
 
-class TooLarge(Exception):
-    """It can never fit: 413."""
+class Late(Failure):
+    """The time for this request is over."""
+
+    status, title = 504, "too late"
 
 
-class Refused(Exception):
-    """The provider answered an error that no retry changes: 502."""
+class Refused(Failure):
+    """The provider answered an error that no retry changes."""
+
+    status, title = 502, "the model's service refused"
+
+
+class Unable(Failure):
+    """This way to the model cannot do it."""
+
+    status, title = 501, "not implemented"
 
 
 @dataclasses.dataclass
