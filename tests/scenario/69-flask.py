@@ -12,7 +12,6 @@ import json
 import signal
 import sys
 import time
-import urllib.parse
 
 from harness import *
 
@@ -50,6 +49,8 @@ class World:
                 workers=self.workers, worker_class="gthread", threads=8,
                 env={"FLASK_RGOV_WAITERS": 6, "PREFIX": "",
                      "FLASK_RGOV_HEARTBEAT": 0.3, **self.env}))
+            # A quick end: a gentle one takes each worker a second.
+            stack.callback(lambda: self.web.process.signal(signal.SIGQUIT))
             self.gov = stack.enter_context(
                 rgov.connect(self.rgovd.name, socket=str(self.rgovd.socket)))
             self._stack = stack.pop_all()
@@ -79,6 +80,10 @@ class World:
             told = self.status(task_id, wait=20, **more)
             return told if told.json().get("ready") else None
         return wait_until(look, what=f"the end of {task_id}")
+
+    def cancel(self, task_id, user="alice"):
+        return http_request("DELETE", f"{self.web.url}/task_status/{task_id}",
+                            headers={"X-User": user})
 
     def blocked(self):
         """The only place is taken until the block's end."""
@@ -215,8 +220,7 @@ def a_cancelled_task_is_revoked():
     with World(ONE_PLACE) as world, world.blocked():
         task_id = world.submit()
         poll = Background([lambda: world.status(task_id, wait=20)])
-        answer = http_request("DELETE", f"{world.web.url}/task_status/{task_id}",
-                              headers={"X-User": "alice"})
+        answer = world.cancel(task_id)
         check(answer.status in (200, 202), f"status {answer.status}")
         told = poll.join(PATIENCE_S)[0].json()
         equal((told["status"], told["state"]), ("REVOKED", "cancelled"), "its end")
@@ -250,8 +254,7 @@ def only_who_submitted_sees_it():
             equal(other.status, 404, f"status for {user!r}")
             equal(other.json(), world.status(NOBODY, user=user).json(),
                   "what is said of one that is not there")
-            equal(http_request("DELETE", f"{world.web.url}/task_status/{task_id}",
-                               headers={"X-User": user}).status, 404, "DELETE")
+            equal(world.cancel(task_id, user).status, 404, "DELETE")
             equal(world.stream(task_id, user=user).answer.status, 404, "events")
         for wrong in ("x", task_id + "0", task_id[:-1] + "g",
                       task_id.replace("-", ""), "%00", "%f0%9f%92%a9"):
@@ -300,8 +303,7 @@ def limits_and_errors_have_their_status():
                                   headers={"X-User": "dora"})
             equal(late.status, 504, f"a call that is late: {late.body!r}")
             for task_id, user in zip(ids, ("alice", "alice", "bob")):
-                http_request("DELETE", f"{world.web.url}/task_status/{task_id}",
-                             headers={"X-User": user})
+                world.cancel(task_id, user)
         wrong = world.ask(query="model=a%20model")
         equal((wrong.status, wrong.json()["error"]), (400, "bad request"), "a model")
         world.rgovd.kill9()
@@ -320,7 +322,7 @@ def limits_and_errors_have_their_status():
 @checks.test
 def a_result_is_kept_for_a_while():
     "410 when it was removed, 404 when all of it was."
-    config = ROOMY + 'task_result_ttl = "1s"\ntask_record_ttl = "4s"\n'
+    config = ROOMY + 'task_result_ttl = "1s"\ntask_record_ttl = "3s"\n'
     with World(config) as world:
         task_id = world.submit()
         equal(world.ended(task_id).status, 200, "at its end")
@@ -379,14 +381,18 @@ def events_follow_the_queue():
             equal([t["position"] for t in first], [1, 2, 3], "places")
             name, _ = next(events)
             equal(name, "", "a heartbeat while nothing happens")
+            world.cancel(ids[0])
+            moved = {}
+            while moved != {ids[1]: 1, ids[2]: 2}:
+                name, told = next(events)
+                if name and told["state"] == "queued":
+                    moved[told["task_id"]] = told["position"]
         told = [(name, data) for name, data in events if name]
         equal(told[-1], ("end", {}), "the last")
-        for task_id in ids:
+        for task_id in ids[1:]:
             mine = [t for n, t in told if t.get("task_id") == task_id]
             equal(mine[-1]["status"], "SUCCESS", "the last of each")
             check(mine[-1]["result"]["content"], "it has its result")
-        third = [t.get("position") for n, t in told if t.get("task_id") == ids[2]]
-        check(1 in third or 2 in third or len(third) >= 1, f"it moved: {third}")
         stream.close()
         again = world.stream(ids[0])
         equal([n for n, _ in again], ["status", "end"], "of one that has ended")
