@@ -80,9 +80,9 @@ TOOL_LIBS_bedrock-sim := -lmicrohttpd -ljansson -lcrypto -lm -lpthread
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all help deps lint-deps fault-deps build-tests build-faults check \
-	check-faults model fuzz soak demo demo-serve lint asan tsan \
-	bench-handoff bench-compare experiment bench-policy bench-tasks install \
-	clean
+	check-faults check-task-storm model fuzz soak demo demo-serve lint \
+	asan tsan bench-handoff bench-compare experiment bench-policy \
+	bench-tasks install clean
 
 all: $(RGOVD) $(LIBS) $(TOOLS) $(PYEXT) ## build everything (default)
 
@@ -214,6 +214,12 @@ check-faults: ## the fault campaign: kill, scribble, exhaust; under 20 minutes
 	@$(MAKE) --no-print-directory fault-deps
 	@$(MAKE) --no-print-directory build-faults
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/run --faults
+
+check-task-storm: ## 200 kills over durable tasks; build/faults/tasks.json
+	@$(MAKE) --no-print-directory fault-deps
+	@$(MAKE) --no-print-directory build-faults
+	@BUILD=$(BUILD) PYTHON=$(PYTHON) KILLS=200 tests/run --faults \
+		fault/80-task-storm
 
 model: ## explore the protocol exhaustively
 	@$(MAKE) --no-print-directory fault-deps
