@@ -158,6 +158,10 @@ $(UNIT_BINS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o \
 $(BUILD)/tests/unit/policy_properties: \
 	$(call objs,$(wildcard tests/unit/policy/*.c))
 
+# Hosts in virtual time around a real Redis.
+$(BUILD)/tests/unit/cluster_lease: \
+	$(call objs,$(wildcard tests/unit/cluster/*.c))
+
 # Both ends of the channel in one process get the same mapping of a file.
 $(BUILD)/tests/unit/one_mapping_test: LDFLAGS += -Wl,--wrap=mmap,--wrap=munmap
 $(BUILD)/tests/unit/task_id_test: LDFLAGS += -Wl,--wrap=clock_gettime
