@@ -201,6 +201,108 @@ static void tokens_are_shared_too(void)
 	end();
 }
 
+/* ----------------------------------------------------------------------- loss
+ */
+
+/* Redis dies while all are busy: a third each, and no more in sum. */
+static void a_lost_redis_leaves_shares(void)
+{
+	uint64_t before[3];
+
+	if (!begin(6))
+		return;
+	world_limit(&world, 0, 600, 0);
+	all_up(3);
+	keep_busy(40);
+	world_run(&world, at(200));
+	world.is_redis_down = true;
+	world_run(&world, at(300));
+	for (int i = 0; i < 3; i++)
+		before[i] = starts_of(i);
+	world_run(&world, at(300 + 183));
+	for (int i = 0; i < 3; i++)
+		CU_ASSERT(starts_of(i) - before[i] >= 570);
+	/* And back, with nothing left: no burst, then all of it again. */
+	world.is_redis_down = false;
+	world_empty_redis(&world);
+	world_run(&world, at(700));
+	before[0] = starts_of(-1);
+	world_run(&world, at(700 + 122));
+	CU_ASSERT(starts_of(-1) - before[0] >= 1140);
+	end();
+}
+
+static void stop_stops(void)
+{
+	uint64_t before;
+
+	if (!begin(7))
+		return;
+	world.terms.loss = LEASE_STOP;
+	world_limit(&world, 0, 600, 0);
+	all_up(3);
+	keep_busy(40);
+	world_run(&world, at(200));
+	world.is_redis_down = true;
+	world_run(&world, at(204));
+	before = starts_of(-1);
+	world_run(&world, at(400));
+	CU_ASSERT_EQUAL(starts_of(-1), before);
+	end();
+}
+
+/* The share of a silent host is kept; of one that said good-bye it is not. */
+static void a_good_bye_frees_at_once(void)
+{
+	uint64_t before;
+
+	if (!begin(8))
+		return;
+	world_limit(&world, 0, 600, 0);
+	all_up(3);
+	keep_busy(40);
+	world_run(&world, at(200));
+	host_cut(&world, &world.hosts[2], true);
+	world_run(&world, at(400));
+	before = starts_of(0) + starts_of(1);
+	world_run(&world, at(400 + 122));
+	CU_ASSERT(starts_of(0) + starts_of(1) - before <= 800 + 20);
+	host_cut(&world, &world.hosts[2], false);
+	world_run(&world, at(600));
+	world.hosts[2].is_leaving = true;
+	world_run(&world, at(610));
+	host_kill(&world.hosts[2]);
+	world_run(&world, at(672));
+	before = starts_of(0) + starts_of(1);
+	world_run(&world, at(672 + 122));
+	CU_ASSERT(starts_of(0) + starts_of(1) - before >= 1140);
+	end();
+}
+
+/* ------------------------------------------------------------------------ keys
+ */
+
+static void keys_expire_and_strangers_are_refused(void)
+{
+	if (!begin(9))
+		return;
+	world_limit(&world, 0, 10, 0);
+	all_up(1);
+	keep_busy(5);
+	world_run(&world, at(100));
+	CU_ASSERT(redis_number(&redis, "PTTL rgov:{a}:members") > 61000);
+	CU_ASSERT(redis_number(&redis, "PTTL rgov:{a}:host") > 61000);
+	CU_ASSERT(redis_number(&redis, "HLEN rgov:{a}:host") <= 2);
+	CU_ASSERT_EQUAL(world.errors, 0);
+	(void)redis_number(&redis, "DEL rgov:{a}:host");
+	freeReplyObject(redisCommand(redis.context, "SET rgov:{a}:host x"));
+	world_run(&world, at(110));
+	CU_ASSERT(world.errors > 0);
+	CU_ASSERT_PTR_NOT_NULL(strstr(world.why, "is not a key of rgov"));
+	world.errors = world.violations = 0;
+	end();
+}
+
 /* ------------------------------------------------------- whatever may happen
  */
 
@@ -328,4 +430,6 @@ static void nobody_exceeds_the_quota(void)
 
 SUITE("cluster lease", T(all_busy_share_equally), T(one_alone_has_everything),
 	T(shares_follow_the_demand), T(tokens_are_shared_too),
-	T(a_thousand_a_second), T(nobody_exceeds_the_quota))
+	T(a_thousand_a_second), T(a_lost_redis_leaves_shares), T(stop_stops),
+	T(a_good_bye_frees_at_once), T(keys_expire_and_strangers_are_refused),
+	T(nobody_exceeds_the_quota))
