@@ -158,6 +158,9 @@ $(UNIT_BINS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o \
 $(BUILD)/tests/unit/policy_properties: \
 	$(call objs,$(wildcard tests/unit/policy/*.c))
 
+# The script is part of the program.
+$(BUILD)/obj/coordinator/cluster/wire.o: coordinator/cluster/lease.lua
+
 # Hosts in virtual time around a real Redis.
 $(BUILD)/tests/unit/cluster_lease: \
 	$(call objs,$(wildcard tests/unit/cluster/*.c))
