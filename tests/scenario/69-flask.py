@@ -379,8 +379,8 @@ def events_follow_the_queue():
             events = iter(stream)
             first = [next(events)[1] for _ in ids]
             equal([t["position"] for t in first], [1, 2, 3], "places")
-            name, _ = next(events)
-            equal(name, "", "a heartbeat while nothing happens")
+            # A heartbeat; before it what is predicted may have changed.
+            wait_until(lambda: next(events)[0] == "", what="a heartbeat")
             world.cancel(ids[0])
             moved = {}
             while moved != {ids[1]: 1, ids[2]: 2}:
