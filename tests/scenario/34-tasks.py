@@ -407,7 +407,7 @@ def goes_on(h, tasks):
     h.waits_until(again, "running")
     equal(h.look(again)["runs"], 2, "runs")
     has(h.history(again), "reissued")
-    end = h.look(once, "wait", status=UNAVAILABLE)
+    end = h.look(once, "wait", "--timeout", "20", status=UNAVAILABLE)
     equal((end["state"], end["result"]), ("failed", "ambiguous"), "its end")
     has(h.history(once), "ambiguous", "ended")
     h.look(again, "cancel")
