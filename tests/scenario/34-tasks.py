@@ -160,7 +160,7 @@ def a_wait_is_woken_and_does_not_poll():
         holder, task = h.holds(), h.submit("woken")
         trace = folder / "trace"
         waiter = Process("rgov task wait", [
-            "strace", "-o", trace, "-e", "trace=futex,sendmsg,sendto,write,"
+            "strace", "-T", "-o", trace, "-e", "trace=futex,sendmsg,sendto,write,"
             "poll,ppoll,epoll_wait,nanosleep,clock_nanosleep",
             BUILD / "rgov", "task", "wait", task], folder / "log",
             env=h.rgovd.tool_env())
@@ -176,6 +176,9 @@ def a_wait_is_woken_and_does_not_poll():
                and not re.match(r"poll\(.*, 0\) += 0", line)], [],
               "calls in its sleep")
         check(len(lines) <= 2 * n + 2, f"{len(lines)} calls for {n} slices")
+        took = [float(line.split("<")[-1].rstrip(">")) for line in lines
+                if "ETIMEDOUT" in line]
+        check(took and min(took) > 0.15, f"it slept for {took}")
         h.look(holder, "cancel")
         equal(waiter.wait(), 0, "its status")
         check("= 0" in sleeps()[-1], f"a slice found the end: {sleeps()[-1]}")
@@ -428,11 +431,18 @@ TWO_PLACES = ROOMY.replace("= 100", "= 2", 1)
 
 @checks.test
 def a_kill_loses_nothing():
-    "Queued, running, and running what may not be sent twice."
-    with Host(TWO_PLACES) as h:
+    """Queued, running, and running what may not be sent twice; who waits for an
+    end is told by the successor."""
+    with Host(TWO_PLACES) as h, Scratch() as folder:
         tasks = before_a_death(h)
+        waiter = Process("rgov task wait",
+                         [BUILD / "rgov", "task", "wait", tasks[-1]],
+                         folder / "log", env=h.rgovd.tool_env())
+        wait_until(lambda: h.rgovd.stats()["sessions"] == 1, what="the waiter")
         h.rgovd.restart()
         goes_on(h, tasks)
+        equal(waiter.wait(), 0, f"its status ({waiter.text()})")
+        has(waiter.text(), "succeeded")
 
 
 @checks.test
