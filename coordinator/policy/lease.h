@@ -41,8 +41,9 @@ struct lease_terms {
 	 * to the next (the wall clock at its start,
 	 * microseconds). */
 	uint64_t incarnation;
-	/* The starts of the last window are known, from the board of the
-	 * predecessor. */
+	/* The starts of the last window are known: from the board of the
+	 * predecessor, or because there was none.  False, this host is taken
+	 * to have used its share, and a new Redis waits a window for it. */
 	bool is_restored;
 };
 

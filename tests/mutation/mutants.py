@@ -293,4 +293,36 @@ MUTANTS = [
            [("coordinator/policy/order.c",
              "	charge(seat, request->p.rank,\n"
              "		(double)cost - (double)request->p.charged);\n", "")]),
+    # ------------------------------------------------ one quota, several hosts
+    Mutant("lease: nothing is kept for a silent host", "unit/cluster_lease",
+           "a_good_bye_frees_at_once",
+           [("coordinator/cluster/lease.lua",
+             "	return math.max(n, is_away(member) and share or record.keep)",
+             "	return n")]),
+    Mutant("lease: what is held does not count", "unit/cluster_lease",
+           "nobody_exceeds_the_quota",
+           [("coordinator/cluster/lease.lua",
+             "	if now < record.til + slack + window then\n"
+             "		n = n + record.held\n	end\n", "")]),
+    Mutant("lease: the whole share at once after a loss", "unit/cluster_lease",
+           "nobody_exceeds_the_quota",
+           [("coordinator/policy/lease.c",
+             "	if (now_ns < share->grows_ns && lease->keep < bound)",
+             "	if (false)")]),
+    Mutant("lease: a birth is not awaited", "unit/cluster_lease",
+           "nobody_exceeds_the_quota",
+           [("coordinator/cluster/lease.lua",
+             "local is_open = (hosts > 0 and complete >= hosts) or\n",
+             "local is_open = true or\n")]),
+    Mutant("lease: a silent host's tokens stay in the bucket",
+           "unit/cluster_lease", "nobody_exceeds_the_quota",
+           [("coordinator/cluster/lease.lua",
+             "				bucket.level = bucket.level - record.taken\n",
+             "")]),
+    Mutant("lease: starts leave the window early", "unit/cluster_lease",
+           "all_busy_share_equally",
+           [("coordinator/cluster/lease.lua", "		if leaves > now then\n"
+             "			n = n + starts\n",
+             "		if leaves > now + window / 8 then\n"
+             "			n = n + starts\n")]),
 ]
