@@ -16,11 +16,11 @@ SANITIZE ?=
 DEPS := gcc make pkg-config liburing-dev libcurl4-openssl-dev libssl-dev \
 	libjsmn-dev libconfuse-dev uthash-dev libncurses-dev \
 	libmicrohttpd-dev libjansson-dev libcunit1-dev curl procps \
-	libsqlite3-dev libhiredis-dev redis-server faketime \
+	libsqlite3-dev libhiredis-dev redis-server faketime strace \
 	python3 python3-dev python3-setuptools python3-flask gunicorn \
 	python3-boto3 python3-gevent python3-celery python3-redis openssl tmux \
 	chromium chromium-driver python3-selenium
-FAULT_DEPS := clang llvm spin strace faketime python3-h2 tinyproxy
+FAULT_DEPS := clang llvm spin faketime python3-h2 tinyproxy
 EXPERIMENT_DEPS := python3-celery python3-redis redis-tools faketime
 LINT_DEPS := clang clang-format clang-tidy cppcheck shellcheck mandoc
 
