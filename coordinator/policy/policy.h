@@ -109,12 +109,12 @@ struct policy_request {
 	uint64_t output_tokens; /* the maximum asked for; 0: not said */
 	uint64_t deadline_ns;   /* always set */
 	enum policy_class class : 8;
-	bool is_permit;
-	bool suits_all; /* its body suits the models of all families */
-	bool is_shadow; /* the owner's own mark */
+	bool is_permit : 1;
+	bool suits_all : 1; /* its body suits the models of all families */
+	bool is_shadow : 1; /* the owner's own mark */
 	/* Its owner keeps it on disk: the bounds of the queues (max_queued,
 	 * max_queued_per_user, refuse_late) are not for it. */
-	bool is_durable;
+	bool is_durable : 1;
 
 	/* policy_next_model() writes these; zero before. */
 	uint8_t hops;
