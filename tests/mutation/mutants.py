@@ -1,8 +1,8 @@
 """The deliberate breaks of the code, each with the test that must notice.
 
-`suite` is a program of tests/unit, a script of tests/check or of tests/scenario;
-`test` is the one of its tests that must fail.  A break that can only show as a
-wait without an end may hang.
+`suite` is a program of tests/unit, a script of tests/check, tests/scenario or
+tests/fault; `test` is the one of its tests that must fail.  A break that can only
+show as a wait without an end may hang.
 """
 
 import dataclasses
@@ -325,4 +325,32 @@ MUTANTS = [
              "			n = n + starts\n",
              "		if leaves > now + window / 8 then\n"
              "			n = n + starts\n")]),
+    # ------------------------------------------------ durable tasks
+    Mutant("tasks: acknowledged before the disk has it", "fault/81-task-disk",
+           "a_slow_disk",
+           [("coordinator/task_submit.c",
+             "	governor->tasks->n_putting++;\n",
+             "	governor->tasks->n_putting++;\n"
+             "	struct daemon_task early = {0};\n"
+             "	memcpy(early.id, put->record.id, sizeof(early.id));\n"
+             "	struct door_reply reply = plain_reply(SHM_OK);\n"
+             "	reply.task = &early;\n"
+             "	door_complete(request->slot, &reply);\n"
+             "	request->slot = NULL;\n")]),
+    Mutant("tasks: an end is told before the disk has it",
+           "fault/81-task-disk", "no_end_is_told_before_it_is_on_disk",
+           [("coordinator/task_run.c",
+             "	if (is_the_disk(job->error) && !tasks->governor->is_leaving) {",
+             "	if (false) {")]),
+    Mutant("tasks: what ran is forgotten at the next start",
+           "fault/80-task-storm", "storm_over_tasks",
+           [("coordinator/tasks.c",
+             "	if (request == NULL || owner == NULL ||\n		task_add",
+             "	if (record->state == STORE_RUNNING)\n		return 0;\n"
+             "	if (request == NULL || owner == NULL ||\n		task_add")]),
+    Mutant("tasks: one that may not be sent twice is sent again",
+           "fault/80-task-storm", "storm_over_tasks",
+           [("coordinator/tasks.c",
+             "	if (!request->is_idempotent) {\n		task_note",
+             "	if (false) {\n		task_note")]),
 ]
