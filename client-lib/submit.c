@@ -131,7 +131,7 @@ static void describe_question(
 {
 	const char *user = submission->filter_user;
 
-	to->operation = submission->verb;
+	to->operation = (uint8_t)submission->verb;
 	to->class = SHM_INTERACTIVE;
 	to->flags = (uint8_t)submission->flags;
 	to->model_bytes = 0;
@@ -162,7 +162,7 @@ static void describe_request(struct client_slot *to, struct client_text *text,
 
 static size_t body_bytes_of(const struct submission *submission)
 {
-	return submission->kind == SHM_CALL || submission->kind == SHM_TASK
+	return submission->request != NULL && submission->kind != SHM_PERMIT
 		       ? submission->request->body_bytes
 		       : 0;
 }

@@ -36,11 +36,11 @@ const char *rgov_task_state_name(enum rgov_task_state state)
 
 static uint16_t put(char *to, const char *from)
 {
-	size_t n = from != NULL ? strlen(from) : 0;
+	uint16_t n = from != NULL ? (uint16_t)strnlen(from, UINT16_MAX) : 0;
 
 	if (n > 0)
 		memcpy(to, from, n);
-	return (uint16_t)n;
+	return n;
 }
 
 static int check_options(const struct rgov_task_options *options)
@@ -186,7 +186,7 @@ int rgov_task_answer(struct rgov *gov, const struct rgov_ticket *ticket,
 	struct rgov_reply *ret_reply)
 {
 	struct rgov_reply reply = {.size = sizeof(reply)};
-	struct daemon_task line;
+	struct daemon_task line = {.state = 0};
 	int rc = check_task(ret_task);
 
 	if (rc == 0)

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#define HASH_FUNCTION HASH_FNV /* the usual one falls through switches */
 #include <uthash.h>
 
 #define AGAIN_NS 1000000000u
@@ -231,8 +232,7 @@ static int open_store(struct tasks *tasks, char ret_why[STORE_WHY_BYTES])
 
 	(void)snprintf(ret_why, STORE_WHY_BYTES, "rgovd has no memory");
 	if (tasks->buckets == NULL)
-		tasks->buckets =
-			calloc(TASK_BUCKETS, sizeof(tasks->buckets[0]));
+		tasks->buckets = calloc(TASK_BUCKETS, sizeof(struct task *));
 	if (tasks->buckets == NULL)
 		return -ENOMEM;
 	path_of(governor, path, sizeof(path));
