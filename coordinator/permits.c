@@ -70,7 +70,8 @@ static void expire(struct request *request, uint64_t now_ns)
 		"a permit of %s for %s was never settled",
 		request_user(request), request_model_id(request));
 	LOG(LOG_WARN, "permit.expired", "it was never settled",
-		F_S("user", request_user(request)), F_S("app", request->app),
+		F_S("user", request_user(request)),
+		F_S("app", request_app(request)),
 		F_S("model", request_model_id(request)));
 	if (request->shadow != NULL) { /* nothing was charged for it */
 		permit_finish(request, POLICY_DONE, NULL);

@@ -58,7 +58,7 @@ static bool copy_texts(
 	request->policy.user = append(&at, submission->user);
 	request->policy.app = append(&at, submission->peer);
 	request->policy.model_id = append(&at, submission->model_id);
-	request->app = append(&at, submission->app);
+	(void)append(&at, submission->app);     /* request_app() */
 	(void)append(&at, submission->headers); /* request_headers() */
 	return true;
 }

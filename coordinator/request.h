@@ -63,12 +63,12 @@ struct request {
 	enum shm_kind kind : 8;
 	enum upstream_operation operation : 8;
 	bool is_idempotent;
-	bool was_issued;  /* upstream saw it, maybe under a predecessor */
-	bool is_started;  /* counted in started_requests */
-	bool is_ghost;    /* a permit of a predecessor, without a slot */
-	bool is_unwanted; /* cancelled while its body is read or it runs */
-	bool is_hidden;   /* the board has no record left for it */
-	bool is_counted;  /* its body, in queued_bytes */
+	bool was_issued;     /* upstream saw it, maybe under a predecessor */
+	bool is_started;     /* counted in started_requests */
+	bool is_ghost;       /* a permit of a predecessor, without a slot */
+	bool is_unwanted;    /* cancelled while its body is read or it runs */
+	bool is_hidden : 1;  /* the board has no record left for it */
+	bool is_counted : 1; /* its body, in queued_bytes */
 	enum upstream_outcome failed_as : 8; /* why it backs off, or _OK */
 	uint16_t live;  /* its record on the board; REQUEST_NO_LIVE */
 	uint32_t calls; /* made upstream */
@@ -90,10 +90,10 @@ struct request {
 		struct request_attempt *attempt;
 	};
 	char *other_model; /* NULL: the one that was asked */
-	const char *app;   /* for people; a client chooses it */
 	/* Its texts, one after the other and as long as they are, since many
 	 * requests wait: user, peer and model id of ->policy (the peer's uid is
-	 * the application there: fairness above the user), ->app, the headers.
+	 * the application there: fairness above the user), what the client
+	 * calls itself, the headers.
 	 * Longer ones are in memory of their own. */
 	char texts[REQUEST_TEXT_ROOM];
 };
@@ -130,10 +130,22 @@ static inline bool request_is_wanted(const struct request *request)
 	       !request->is_unwanted;
 }
 
+static inline const char *request_next_text(const char *text)
+{
+	return text + strlen(text) + 1;
+}
+
+/* What its client calls itself: for people. */
+static inline const char *request_app(const struct request *request)
+{
+	/* Behind the model that was asked first: another one may answer. */
+	return request_next_text(request_next_text(request->policy.app));
+}
+
 /* "" or lines. */
 static inline const char *request_headers(const struct request *request)
 {
-	return request->app + strlen(request->app) + 1;
+	return request_next_text(request_app(request));
 }
 
 static inline const char *request_user(const struct request *request)

@@ -323,7 +323,7 @@ static void fill_record(struct board_live *live, const struct request *request)
 	board_put(live->position, 0);
 	board_put(live->as_of_ns, 0); /* show_waits() fills them */
 	board_text(live->user, sizeof(live->user), request_user(request));
-	board_text(live->app, sizeof(live->app), request->app);
+	board_text(live->app, sizeof(live->app), request_app(request));
 	board_text(live->model, sizeof(live->model), request_model_id(request));
 	if (request->slot != NULL)
 		put_client(live, request->slot->session);

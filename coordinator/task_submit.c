@@ -178,7 +178,7 @@ static int fill_record(struct put *put, const uint8_t body_sha256[DIGEST_BYTES])
 	record->is_idempotent = request->is_idempotent;
 	record->model = request_model_id(request);
 	record->user = request_user(request);
-	record->app = request->app;
+	record->app = request_app(request);
 	record->headers = request_headers(request);
 	record->key = put->key;
 	record->callback = put->callback;

@@ -208,7 +208,7 @@ static void record(struct trace *trace, const struct request *request,
 		seconds(trace->started_ns, now));
 	put_name(&line, "user", policy->user);
 	put_name(&line, "app", policy->app ? policy->app : "");
-	put_name(&line, "label", request->app);
+	put_name(&line, "label", request_app(request));
 	put_name(&line, "model", policy->model_id);
 	put(&line,
 		"\"class\":\"%s\",\"kind\":\"%s\",\"outcome\":\"%s\","

@@ -218,8 +218,7 @@ static void what_is_none_is_refused_with_words(void)
 		"018f6b2e-4c1a-7d3b-9a550-123456789ab",
 		"{18f6b2e-4c1a-7d3b-9a55-0123456789a}",
 		"018f6b2e_4c1a_7d3b_9a55_0123456789ab",
-		"018f6b2e-4c1a-7d3b-9a55-01234567\xc4\xa4"
-		"ab"};
+		"018f6b2e-4c1a-7d3b-9a55-01234567\xc4\xa4\x61\x62"};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		struct rgov_task_id id, as_it_was;
