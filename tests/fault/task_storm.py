@@ -170,6 +170,20 @@ class Submitters:
             # SIGTERM before its handler is there.
             check(process.wait(90) in (0, -signal.SIGTERM),
                   "a worker failed:\n" + process.tail())
-        self.celery.signal(signal.SIGTERM)
-        self.celery.wait(90)
+        self._end_celery()
         self.sender.close()
+
+    def _end_celery(self):
+        """Its children wait 15 s for a task; what it waits for itself, of a Redis
+        that has lost its data, is not ours to judge."""
+        children = self.children()
+        self.celery.signal(signal.SIGTERM)
+        try:
+            self.celery.wait(40)
+        except Failed:
+            print("  Celery's worker did not end by itself", flush=True)
+            for pid in children:
+                self.storm.strike(pid, signal.SIGKILL, "celery")
+            self.celery.kill_group()
+            self.celery.popen.wait()
+            self.storm.await_struck()
