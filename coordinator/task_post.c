@@ -223,6 +223,7 @@ static void on_looked(struct store_job *job)
 
 static void look(struct delivery *delivery)
 {
+	store_job_fini(&delivery->job); /* of the last try */
 	memset(&delivery->job, 0, sizeof(delivery->job));
 	submit(delivery, STORE_LOOK, on_looked);
 }
