@@ -149,16 +149,14 @@ static void on_body_taken(struct intake_job *job)
 	free(job);
 }
 
-void take_in(struct request *request, void *owner,
+bool take_in(struct request *request, void *owner,
 	void (*done)(struct intake_job *job), char *into)
 {
 	struct governor *governor = request->governor;
 	struct intake_job *job = calloc(1, sizeof(*job));
 
-	if (job == NULL) {
-		refuse(request, SHM_NO_MEMORY, NULL, "no memory", 0);
-		return;
-	}
+	if (job == NULL)
+		return false;
 	job->done = done;
 	job->owner = owner;
 	job->into = into;
@@ -168,6 +166,7 @@ void take_in(struct request *request, void *owner,
 	request->intake = job;
 	governor->bodies_out++;
 	intake_start(governor->intake, job, request->slot);
+	return true;
 }
 
 /* ------------------------------------------------------------ from the door */
@@ -262,8 +261,8 @@ static void on_request(struct governor *governor, struct door_slot *slot,
 		enqueue(request);
 	else if (request->kind == SHM_TASK)
 		task_submit(request, submission);
-	else
-		take_in(request, request, on_body_taken, NULL);
+	else if (!take_in(request, request, on_body_taken, NULL))
+		refuse(request, SHM_NO_MEMORY, NULL, "no memory", 0);
 }
 
 static void on_submitted(void *owner, struct door_slot *slot,

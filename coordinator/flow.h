@@ -32,8 +32,8 @@ bool withdraw(struct request *request);
 /* arrival.c: what its body asks for. */
 void take_demand(struct request *request, const struct bedrock_demand *demand);
 /* arrival.c: its body is read, hashed and scanned; then job->done(), who frees
- * the job. */
-void take_in(struct request *request, void *owner,
+ * the job.  False: no memory, and nothing was begun. */
+bool take_in(struct request *request, void *owner,
 	void (*done)(struct intake_job *job), char *into);
 /* arrival.c: its body cannot be taken. */
 void refuse_body(struct request *request, const struct intake_result *taken);
@@ -73,6 +73,8 @@ void finish_plainly(
 void refuse(struct request *request, enum shm_result result, const char *code,
 	const char *message, uint64_t retry_after_ns);
 
+/* refusal.c: how that is answered. */
+enum shm_result result_of_refusal(enum policy_refusal refusal);
 /* refusal.c: the policy did not take it; its client is told which limit it was.
  */
 void refuse_place(struct request *request, enum policy_refusal refusal,

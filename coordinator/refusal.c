@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-static enum shm_result result_of_refusal(enum policy_refusal refusal)
+enum shm_result result_of_refusal(enum policy_refusal refusal)
 {
 	switch (refusal) {
 	case POLICY_ACCEPTED:
@@ -49,6 +49,8 @@ static void show_no_place(
 {
 	struct policy_host_view view;
 
+	if (request->slot == NULL)
+		return; /* a task, whose submitter has gone */
 	policy_view_host(request->governor->policy, now_ns, &view);
 	door_show_place(
 		request->slot, &(struct door_place){.request = request->number,

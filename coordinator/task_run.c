@@ -60,8 +60,7 @@ static void requeue(struct request *request)
 	} else if (refusal == POLICY_NO_MEMORY) {
 		park(request);
 	} else {
-		finish_plainly(request,
-			refusal == POLICY_LATE ? SHM_DEADLINE : SHM_TOO_LARGE,
+		finish_plainly(request, result_of_refusal(refusal),
 			policy_refusal_text(refusal));
 	}
 }
@@ -325,12 +324,36 @@ static struct task_end *end_create(const struct door_reply *reply)
 	return end;
 }
 
-static struct task_end *end_without_reply(void)
+static struct task_end *end_without_reply(enum shm_result result)
 {
-	struct door_reply reply = plain_reply(SHM_NO_MEMORY);
+	struct door_reply reply =
+		plain_reply(result == SHM_OK ? SHM_NO_MEMORY : result);
 
 	reply.message = "rgovd had no memory to keep the reply";
 	return end_create(&reply);
+}
+
+static void write_end(
+	struct task_end *end, struct task *task, struct tasks *tasks)
+{
+	end->task = task;
+	end->tasks = tasks;
+	end->job.done = on_ended;
+	end->job.owner = end;
+	end->job.op = STORE_END;
+	end->job.end.at_ns = wall_now_ns();
+	memcpy(end->job.id, task->id, sizeof(end->job.id));
+	submit_end(end);
+}
+
+/* Not even for the words: as soon as there is some. */
+static void end_later(
+	struct task *task, struct tasks *tasks, enum shm_result result)
+{
+	task->unended_as = result;
+	task->next_parked = tasks->unended;
+	tasks->unended = task;
+	tasks_try_again(tasks);
 }
 
 void task_finish(struct request *request, const struct door_reply *reply)
@@ -350,23 +373,31 @@ void task_finish(struct request *request, const struct door_reply *reply)
 	}
 	end = end_create(reply);
 	if (end == NULL)
-		end = end_without_reply();
-	if (end == NULL) { /* the next start runs it again */
-		LOG(LOG_ERROR, "task.end", "no memory to end a task");
-		task_free(tasks, task);
-		return;
-	}
-	end->task = task;
-	end->tasks = tasks;
-	end->job.done = on_ended;
-	end->job.owner = end;
-	end->job.op = STORE_END;
-	end->job.end.at_ns = wall_now_ns();
-	memcpy(end->job.id, task->id, sizeof(end->job.id));
-	submit_end(end);
+		end = end_without_reply(reply->result);
+	if (end != NULL)
+		write_end(end, task, tasks);
+	else
+		end_later(task, tasks, reply->result);
 }
 
 /* ------------------------------------------------------------ again */
+
+static void end_unended(struct tasks *tasks)
+{
+	struct task *task = tasks->unended;
+
+	tasks->unended = NULL;
+	while (task != NULL) {
+		struct task *next = task->next_parked;
+		struct task_end *end = end_without_reply(task->unended_as);
+
+		if (end != NULL)
+			write_end(end, task, tasks);
+		else
+			end_later(task, tasks, task->unended_as);
+		task = next;
+	}
+}
 
 void tasks_retry(struct tasks *tasks)
 {
@@ -381,7 +412,10 @@ void tasks_retry(struct tasks *tasks)
 		submit_end(end);
 		end = next;
 	}
-	unpark_all(tasks);
+	end_unended(tasks);
+	/* Going down: what is parked is left to a successor. */
+	if (!tasks->governor->is_draining)
+		unpark_all(tasks);
 }
 
 void tasks_forget_ends(struct tasks *tasks)
@@ -393,5 +427,11 @@ void tasks_forget_ends(struct tasks *tasks)
 		task_free(tasks, end->task);
 		store_job_fini(&end->job);
 		free(end);
+	}
+	while (tasks->unended != NULL) {
+		struct task *task = tasks->unended;
+
+		tasks->unended = task->next_parked;
+		task_free(tasks, task);
 	}
 }

@@ -16,6 +16,7 @@ struct put {
 	struct store_record record;
 	struct request *request;
 	struct task_owner *owner;   /* NULL: handed on */
+	struct task *task;          /* to be; memory must not lack then */
 	struct loop_timer patience; /* the submitter's deadline */
 	char *body;
 	/* What the record points to and the request does not have. */
@@ -31,6 +32,7 @@ static void put_free(struct put *put)
 	loop_timer_clear(governor->loop, &put->patience);
 	task_owner_release(governor->tasks, put->owner);
 	store_job_fini(&put->job);
+	free(put->task);
 	free(put->body);
 	free(put);
 }
@@ -80,19 +82,13 @@ static void take_over(struct put *put)
 {
 	struct request *request = put->request;
 	struct tasks *tasks = request->governor->tasks;
-	struct task *task = task_add(tasks, request, &put->record, put->owner);
 	struct daemon_task line;
 
-	if (task == NULL) {
-		/* The next start finds it. */
-		refuse_put(put, SHM_NO_MEMORY,
-			"the task is on disk, and rgovd has no memory to run "
-			"it now");
-		return;
-	}
+	task_add(tasks, put->task, request, &put->record, put->owner);
+	put->task = NULL;
 	put->owner = NULL;
 	COUNT(request->governor, tasks_accepted);
-	line = task_line_now(task);
+	line = task_line_now(request->task);
 	acknowledge(request, &line);
 	put_free(put);
 	/* Whoever submitted it may have died meanwhile: it is on disk. */
@@ -106,7 +102,11 @@ static void on_put(struct store_job *job)
 	struct request *request = put->request;
 
 	request->governor->tasks->n_putting--;
-	if (job->error != 0) {
+	if (request->governor->is_leaving) {
+		put_free(put); /* a successor finds it, or it is not there */
+		request_move(request, REQUEST_OVER);
+		request_free(request);
+	} else if (job->error != 0) {
 		refuse_put(put,
 			job->error == -ENOMEM ? SHM_NO_MEMORY
 					      : SHM_STORE_FAILED,
@@ -128,17 +128,24 @@ static void on_put(struct store_job *job)
 	}
 }
 
-/* The disk is slower than its submitter has time. */
+/* The disk is slower than its submitter has time; or his body is still being
+ * read, and its slot is to be his for another. */
 static void on_impatient(struct loop_timer *timer, uint64_t now_ns)
 {
 	struct put *put = timer->owner;
+	struct request *request = put->request;
 	struct door_reply reply = plain_reply(SHM_DEADLINE);
 
 	(void)now_ns;
-	reply.message = "the disk was too slow; the task may be there soon";
-	if (put->request->slot != NULL)
-		door_complete(put->request->slot, &reply);
-	put->request->slot = NULL;
+	reply.message =
+		request->intake != NULL
+			? "the deadline passed while the body was read"
+			: "the disk was too slow; the task may be there soon";
+	if (request->slot != NULL)
+		door_complete(request->slot, &reply);
+	request->slot = NULL;
+	if (request->intake != NULL)
+		(void)withdraw(request); /* it may be gone */
 }
 
 /* ------------------------------------------------------------ to the disk */
@@ -298,9 +305,10 @@ static struct put *put_create(
 		return NULL;
 	put->request = request;
 	put->body = malloc(request->body_bytes);
+	put->task = calloc(1, sizeof(*put->task));
 	put->owner =
 		task_owner_take(tasks, submission->uid, request_user(request));
-	if (put->body == NULL || put->owner == NULL) {
+	if (put->body == NULL || put->task == NULL || put->owner == NULL) {
 		put_free(put);
 		return NULL;
 	}
@@ -355,5 +363,6 @@ void task_submit(
 		refuse(request, SHM_NO_MEMORY, NULL, "rgovd has no memory", 0);
 		return;
 	}
-	take_in(request, put, on_body_taken, put->body);
+	if (!take_in(request, put, on_body_taken, put->body))
+		refuse_put(put, SHM_NO_MEMORY, "rgovd has no memory");
 }

@@ -8,8 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 #define HASH_FUNCTION HASH_FNV /* the usual one falls through switches */
 #include <uthash.h>
 
@@ -85,13 +87,16 @@ uint32_t task_owner_count(const struct task_owner *owner)
 
 /* ------------------------------------------------------------ the table */
 
-/* The end of a UUID is random. */
+/* Clients make the ids: with numbers that none knows, no one can choose those
+ * of one bucket. */
 static struct task **bucket_of(const struct tasks *tasks, const uint8_t id[])
 {
-	uint32_t hash;
+	uint64_t halves[2], hash;
 
-	memcpy(&hash, id + STORE_ID_BYTES - sizeof(hash), sizeof(hash));
-	return &tasks->buckets[hash % TASK_BUCKETS];
+	memcpy(halves, id, sizeof(halves));
+	hash = (halves[0] ^ tasks->secret[0]) * (tasks->secret[1] | 1);
+	hash = (hash ^ hash >> 32 ^ halves[1]) * (tasks->secret[2] | 1);
+	return &tasks->buckets[hash >> 48];
 }
 
 struct task *task_find(const struct tasks *tasks, const uint8_t id[])
@@ -106,14 +111,11 @@ struct task *task_find(const struct tasks *tasks, const uint8_t id[])
 	return task;
 }
 
-struct task *task_add(struct tasks *tasks, struct request *request,
+void task_add(struct tasks *tasks, struct task *task, struct request *request,
 	const struct store_record *record, struct task_owner *owner)
 {
-	struct task *task = calloc(1, sizeof(*task));
 	struct task **bucket = bucket_of(tasks, record->id);
 
-	if (task == NULL)
-		return NULL;
 	memcpy(task->id, record->id, sizeof(task->id));
 	task->request = request;
 	request->task = task;
@@ -128,7 +130,6 @@ struct task *task_add(struct tasks *tasks, struct request *request,
 	*bucket = task;
 	tasks->n++;
 	store_relaxed(tasks->governor->board.board->host.tasks, tasks->n);
-	return task;
 }
 
 void task_free(struct tasks *tasks, struct task *task)
@@ -182,6 +183,10 @@ unsigned int tasks_collect(struct governor *governor)
 	if (tasks->store == NULL)
 		return 0;
 	n = store_collect(tasks->store);
+	/* There was no memory for the timer. */
+	if (tasks->failed_ends != NULL || tasks->unended != NULL ||
+		tasks->parked != NULL)
+		tasks_try_again(tasks);
 	if (n > 0 && tasks->is_ailing && tasks->failed_ends == NULL &&
 		tasks->parked == NULL && tasks->n_ending == 0) {
 		tasks->is_ailing = false;
@@ -237,13 +242,6 @@ static int open_store(struct tasks *tasks, char ret_why[STORE_WHY_BYTES])
 		return -ENOMEM;
 	path_of(governor, path, sizeof(path));
 	return store_open(path, &store, governor->loop, &tasks->store, ret_why);
-}
-
-struct store *tasks_store(struct tasks *tasks, char ret_why[STORE_WHY_BYTES])
-{
-	if (tasks->store == NULL)
-		(void)open_store(tasks, ret_why);
-	return tasks->store;
 }
 
 /* ------------------------------------------------------------ recovery */
@@ -307,14 +305,16 @@ static int take_back(const struct store_record *record, void *arg)
 	struct request *request = request_of_record(tasks->governor, record);
 	struct task_owner *owner =
 		task_owner_take(tasks, record->uid, record->user);
+	struct task *task = calloc(1, sizeof(*task));
 
-	if (request == NULL || owner == NULL ||
-		task_add(tasks, request, record, owner) == NULL) {
+	if (request == NULL || owner == NULL || task == NULL) {
+		free(task);
 		task_owner_release(tasks, owner);
 		if (request != NULL)
 			request_free(request);
 		return -ENOMEM;
 	}
+	task_add(tasks, task, request, record, owner);
 	if (record->state == STORE_RUNNING)
 		resume(request);
 	else
@@ -371,6 +371,18 @@ static int recover(struct tasks *tasks, char why[STORE_WHY_BYTES])
 	return rc;
 }
 
+/* What is in a file that was not there, or not to be opened, at the start is
+ * taken back now. */
+struct store *tasks_store(struct tasks *tasks, char ret_why[STORE_WHY_BYTES])
+{
+	if (tasks->store == NULL && recover(tasks, ret_why) != 0 &&
+		tasks->store != NULL)
+		LOG(LOG_ERROR, "store.failed",
+			"tasks of the store wait for the next start",
+			F_S("reason", ret_why));
+	return tasks->store;
+}
+
 int tasks_open(
 	struct governor *governor, bool was_lost, char *ret_why, size_t bytes)
 {
@@ -380,6 +392,8 @@ int tasks_open(
 
 	governor->tasks = tasks;
 	if (tasks != NULL) {
+		if (getrandom(tasks->secret, sizeof(tasks->secret), 0) < 0)
+			tasks->secret[0] = loop_now_ns();
 		tasks->governor = governor;
 		tasks->parked_end = &tasks->parked;
 		tasks->digest = digest_create();
@@ -403,11 +417,16 @@ int tasks_open(
 void tasks_reconfigure(struct governor *governor)
 {
 	const struct config_tasks *config = &governor->config->tasks;
+	char path[512], why[STORE_WHY_BYTES];
 
+	path_of(governor, path, sizeof(path));
 	if (governor->tasks->store != NULL)
 		store_set_ttl(governor->tasks->store,
 			(int64_t)config->result_ttl_ns,
 			(int64_t)config->record_ttl_ns);
+	else if (config->are_on && access(path, F_OK) == 0 &&
+		 tasks_store(governor->tasks, why) == NULL)
+		LOG(LOG_ERROR, "store.failed", why);
 }
 
 /* ------------------------------------------------------------ closing */

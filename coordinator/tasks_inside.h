@@ -16,14 +16,15 @@ struct task {
 	uint8_t id[STORE_ID_BYTES];
 	struct request *request; /* NULL: its end is on its way to the disk */
 	struct task_owner *owner;
-	struct question *waiters;         /* for its end */
-	struct task *next_parked;         /* while is_parked */
+	struct question *waiters; /* for its end */
+	struct task *next_parked; /* while is_parked, or among the unended */
 	int64_t submitted_ns, started_ns; /* CLOCK_REALTIME */
 	uid_t uid;
 	uint32_t runs;
 	enum store_state state : 8;
 	bool is_parked; /* the disk fails: it is tried again */
 	bool has_callback;
+	enum shm_result unended_as : 16; /* there was no memory to say so */
 };
 
 enum { TASK_BUCKETS = 1 << 16, TASKS_RECENT = 1024 };
@@ -33,6 +34,7 @@ struct tasks {
 	struct store *store;   /* NULL: there is none yet */
 	struct digest *digest; /* of what a key stands for */
 	struct task **buckets; /* TASK_BUCKETS; NULL: no store */
+	uint64_t secret[3];    /* of this rgovd: which bucket */
 	struct task_owner *owners;
 	uint32_t n;           /* tasks in the table */
 	uint32_t n_putting;   /* on their way into it */
@@ -40,7 +42,8 @@ struct tasks {
 	uint32_t n_beginning; /* admitted, and marked there as running */
 	struct task *parked, **parked_end;
 	struct task_end *failed_ends; /* the disk did not take them */
-	struct loop_timer again;      /* while either is not empty */
+	struct task *unended;         /* have ended; no memory to write it */
+	struct loop_timer again;      /* while one of them is not empty */
 	struct task_recent *recent[TASKS_RECENT];
 	struct post *post; /* NULL: nobody was told yet */
 	struct delivery *deliveries;
@@ -67,9 +70,9 @@ uint64_t monotonic_of(int64_t wall_ns);
 struct store *tasks_store(struct tasks *tasks, char ret_why[STORE_WHY_BYTES]);
 /* NULL: none that has not ended. */
 struct task *task_find(const struct tasks *tasks, const uint8_t id[]);
-/* A new one in the table, of this request; NULL: no memory.  The owner is the
- * task's then. */
-struct task *task_add(struct tasks *tasks, struct request *request,
+/* A new one, zeros of malloc(), in the table, of this request.  It is the
+ * table's then, and the owner its. */
+void task_add(struct tasks *tasks, struct task *task, struct request *request,
 	const struct store_record *record, struct task_owner *owner);
 /* Its end is on disk: gone from the table, freed. */
 void task_free(struct tasks *tasks, struct task *task);

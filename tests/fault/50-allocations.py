@@ -39,6 +39,26 @@ def rgovd_serves_without_memory():
 
 
 @checks.test
+def tasks_without_memory():
+    """Submit, begin, end, wait and fetch: what was acknowledged ends, and none
+    is left behind."""
+    with Sim() as sim, Allocations() as shim, \
+            Rgovd(QUOTA, sim=sim, env=shim.env()) as rgovd, \
+            Puppet(rgovd) as puppet:
+        judge_sweeps(*[
+            Sweep(path, shim, act, rgovd, again=again, client=puppet)
+            for path, act, again in (
+                ("task", lambda: puppet.visit(puppet.task),
+                 lambda: puppet.visit(puppet.call)),
+                ("large task",
+                 lambda: puppet.visit(lambda: puppet.task(300000)),
+                 lambda: puppet.visit(puppet.task)))])
+        wait_until(lambda: rgovd.stats()["host"]["tasks"] == 0,
+                   what="the end of every task")
+        check_quiet(rgovd)
+
+
+@checks.test
 def the_first_call_without_memory():
     """The connection to the provider is made in the middle of it: a governor of
     its own for each N."""

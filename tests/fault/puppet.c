@@ -11,6 +11,7 @@
  *     cancel          what was submitted; then wait
  *     permit MS       held until settled
  *     settle
+ *     task N BYTES MS     a durable one: submitted, waited for, fetched
  *
  * Each is answered by one JSON object: {"rc", "result", "status", "slices",
  * "why", "said"}; `said` is the digest of a body as the simulator's answer has
@@ -19,6 +20,7 @@
 #include "client-lib/rgov.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +117,41 @@ static int do_settle(struct puppet *puppet)
 	return rgov_settle(puppet->gov, &puppet->ticket, RGOV_SETTLE_OK, 3, 4);
 }
 
+static bool is_over(const struct rgov_task *task)
+{
+	return task->answer == RGOV_R_OK && task->state >= RGOV_T_SUCCEEDED;
+}
+
+/* Acknowledged it ends, whatever is short meanwhile: who is turned away asks
+ * again. */
+static int wait_for_end(struct puppet *puppet, struct rgov_task *task)
+{
+	struct rgov_task_id id = task->id;
+	int rc = 0;
+
+	for (int i = 0; i < 5 && (i == 0 || rc < 0 || !is_over(task)); i++)
+		rc = rgov_task_wait(puppet->gov, &id, puppet->ms, task);
+	if (rc == 0 && task->answer == RGOV_R_OK && !is_over(task))
+		task->answer = RGOV_R_DEADLINE;
+	task->id = id;
+	return rc;
+}
+
+static int do_task(struct puppet *puppet)
+{
+	struct rgov_request request = request_of(puppet);
+	struct rgov_task task = {.size = sizeof(task)};
+	int rc = rgov_task_submit(puppet->gov, &request, NULL, &task);
+
+	if (rc == 0 && task.answer == RGOV_R_OK)
+		rc = wait_for_end(puppet, &task);
+	puppet->reply.result = task.answer;
+	return rc < 0 || task.answer != RGOV_R_OK
+		       ? rc
+		       : rgov_task_fetch(
+				 puppet->gov, &task.id, &task, &puppet->reply);
+}
+
 static const struct {
 	const char *name;
 	int (*run)(struct puppet *puppet);
@@ -127,6 +164,7 @@ static const struct {
 	{"cancel", do_cancel},
 	{"permit", do_permit},
 	{"settle", do_settle},
+	{"task", do_task},
 };
 
 static uint64_t found_by_slice(struct rgov *gov)

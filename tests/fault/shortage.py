@@ -96,6 +96,12 @@ class Puppet:
                 "the body that the answer is for")
         return answer
 
+    def task(self, size=64, ms=3000):
+        """A durable one, to its end."""
+        self.calls += 1
+        return self.tell("task", self.calls, size, ms,
+                         timeout=5 * ms / 1000 + LATE_S)
+
     def permit(self, ms=10000):
         """Asks for one and, where it is granted, gives it back."""
         answer = self.tell("permit", 0, 0, ms, timeout=ms / 1000 + LATE_S)

@@ -109,6 +109,22 @@ def accepted_tasks_run_at_the_next_start():
 
 
 @checks.test
+def switched_on_by_a_reload():
+    """What waits in a store that was switched off goes on when it is on."""
+    with Sim(rpm=6000) as sim, governor(sim, tasks=3) as rgovd:
+        text = f'state_dir = "{rgovd.store.parent}"\n' + limits(rpm=6000)
+        rgovd.write_config(text + "tasks = false\n")
+        rgovd.start()
+        equal((waiting(rgovd), states(rgovd)), (0, {0: 3}), "switched off")
+        rgovd.write_config(text)
+        equal(rgovd.rgov("reload").returncode, 0, "the reload")
+        wait_until(lambda: arrivals(sim) == 3 and waiting(rgovd) == 0,
+                   what="the end of the tasks")
+        equal(rgovd.process.stop(), 0, "exit status of rgovd")
+        equal(states(rgovd), {2: 3}, "the tasks' states")
+
+
+@checks.test
 def no_store():
     """What is no store of ours is named, and left alone."""
     with governor() as rgovd:
