@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 #define HASH_FUNCTION HASH_FNV /* the usual one falls through switches */
+/* Its own way to be without memory is exit(). */
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #define AGAIN_NS 1000000000u
@@ -67,6 +69,10 @@ struct task_owner *task_owner_take(
 		memcpy(owner->key, key, bytes);
 		owner->bytes = bytes;
 		HASH_ADD_KEYPTR(hh, tasks->owners, owner->key, bytes, owner);
+		if (owner->hh.tbl == NULL) { /* no memory for it there */
+			free(owner);
+			return NULL;
+		}
 	}
 	owner->n++;
 	return owner;

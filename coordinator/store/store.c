@@ -241,7 +241,7 @@ int store_open(const char *path, const struct store_config *config,
 	struct store *store = allocate(path, config, loop);
 	int rc;
 
-	ret_why[0] = '\0';
+	(void)snprintf(ret_why, STORE_WHY_BYTES, "rgovd has no memory");
 	if (store == NULL)
 		return -ENOMEM;
 	rc = store_file_lock(path, &store->lock_fd, ret_why);
