@@ -6,20 +6,23 @@
 #include "client-lib/task.h"
 
 #include "client-lib/words.h"
+#include "shm-layout/shm_atomic.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
-enum { COUNTER_MOST = 0xfff };
+/*
+ * The instant of the last name: {ms:52, counter:12}, so that to count over the
+ * counter's end is the next millisecond.  One word and no lock: a child of a
+ * fork would inherit a lock that another thread held, and nobody releases it.
+ */
+enum { COUNTER_BITS = 12, COUNTER_MASK = (1 << COUNTER_BITS) - 1 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static uint64_t last_ms;
-static unsigned int counter;
+static _Atomic uint64_t last_instant;
 
 static uint64_t wall_ms(void)
 {
@@ -32,40 +35,37 @@ static uint64_t wall_ms(void)
 /* The next instant of this process: later than the last one, also where the
  * clock stands still or goes back.  A child of a fork goes on where its parent
  * was, with other random bits. */
-static void next_instant(
-	unsigned int start, uint64_t *ret_ms, unsigned int *ret_counter)
+static uint64_t next_instant(unsigned int start)
 {
 	uint64_t now = wall_ms();
+	/* Relaxed, here and below: nothing but the word is looked at. */
+	uint64_t last = load_relaxed(last_instant), next;
 
-	(void)pthread_mutex_lock(&lock);
-	if (now > last_ms) {
-		last_ms = now;
-		counter = start;
-	} else if (++counter > COUNTER_MOST) {
-		last_ms++;
-		counter = start;
-	}
-	*ret_ms = last_ms;
-	*ret_counter = counter;
-	(void)pthread_mutex_unlock(&lock);
+	do
+		next = now > last >> COUNTER_BITS ? now << COUNTER_BITS | start
+						  : last + 1;
+	while (!atomic_compare_exchange_weak_explicit(&last_instant, &last,
+		next, memory_order_relaxed, memory_order_relaxed));
+	return next;
 }
 
 int task_id_make(unsigned char ret_id[16])
 {
 	unsigned char random[10];
-	unsigned int count;
-	uint64_t ms;
+	unsigned int start;
+	uint64_t instant, ms;
 
 	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return fail(-EAGAIN, "no random bytes for the id of a task: %s",
 			strerrordesc_np(errno));
 	/* Begins in the lower half, so that there is room to count. */
-	next_instant(
-		(unsigned int)(random[0] & 7) << 8 | random[1], &ms, &count);
+	start = (unsigned int)(random[0] & 7) << 8 | random[1];
+	instant = next_instant(start);
+	ms = instant >> COUNTER_BITS;
 	for (int i = 0; i < 6; i++)
 		ret_id[i] = (unsigned char)(ms >> (40 - 8 * i));
-	ret_id[6] = (unsigned char)(0x70 | count >> 8);
-	ret_id[7] = (unsigned char)count;
+	ret_id[6] = (unsigned char)(0x70 | (instant & COUNTER_MASK) >> 8);
+	ret_id[7] = (unsigned char)instant;
 	memcpy(ret_id + 8, random + 2, 8);
 	ret_id[8] = (unsigned char)((ret_id[8] & 0x3f) | 0x80);
 	return 0;

@@ -6,9 +6,11 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { MANY = 10000, THREADS = 8, OF_EACH = 2000 };
 
@@ -185,6 +187,47 @@ static void those_of_a_fork_are_unique(void)
 	CU_ASSERT(are_unique(ids[0], (size_t)2 * N));
 }
 
+static void *make_until_told(void *arg)
+{
+	const _Atomic bool *is_over = arg;
+
+	while (!atomic_load_explicit(is_over, memory_order_relaxed))
+		(void)make();
+	return NULL;
+}
+
+/* Of a process whose other threads make names at that moment: what they are in
+ * the middle of never goes on in the child. */
+static void a_child_of_a_busy_process_makes_its_own(void)
+{
+	enum { FORKS = 500, MAKERS = 2, LIMIT_S = 20 };
+	_Atomic bool is_over = false;
+	pthread_t makers[MAKERS];
+	int n_good = 0, n = 0;
+
+	for (int i = 0; i < MAKERS; i++)
+		CU_ASSERT_EQUAL_FATAL(pthread_create(&makers[i], NULL,
+					      make_until_told, &is_over),
+			0);
+	/* The first that fails has taken its time: it is enough. */
+	for (; n < FORKS && n_good == n; n++) {
+		unsigned char id[16];
+		int status = -1;
+		pid_t child = fork();
+
+		if (child == 0) {
+			(void)alarm(LIMIT_S);
+			_exit(task_id_make(id));
+		}
+		(void)waitpid(child, &status, 0);
+		n_good += status == 0;
+	}
+	atomic_store_explicit(&is_over, true, memory_order_relaxed);
+	for (int i = 0; i < MAKERS; i++)
+		(void)pthread_join(makers[i], NULL);
+	CU_ASSERT_EQUAL(n_good, FORKS);
+}
+
 /* ------------------------------------------------------------ as text */
 
 static void text_and_back_is_the_same(void)
@@ -237,4 +280,5 @@ SUITE("task ids", T(is_a_uuid_of_version_7), T(those_of_a_process_are_in_order),
 	T(a_clock_that_stands_still_keeps_the_order),
 	T(a_clock_that_goes_back_keeps_the_order),
 	T(those_of_threads_are_unique), T(those_of_a_fork_are_unique),
+	T(a_child_of_a_busy_process_makes_its_own),
 	T(text_and_back_is_the_same), T(what_is_none_is_refused_with_words))
