@@ -219,7 +219,8 @@ class Shape:
         self.ring = PAGE
         self.slots = self.ring + pages(8 * self.entries)
         self.texts = self.slots + pages(192 * slots)
-        self.client_bytes = self.texts + PAGE * slots
+        self.tasks = self.texts + PAGE * slots
+        self.client_bytes = self.tasks + PAGE * slots
         self.daemon_bytes = PAGE + pages(1024 * slots)
         self.bodies_bytes = slots * REGION
 

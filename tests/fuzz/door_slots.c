@@ -43,7 +43,8 @@ static void submit(struct fuzz *fuzz)
 		"echo", "bytes:300000", "hold", "issue", "intake", "x"};
 	uint32_t slot = any_slot(fuzz);
 	uint8_t how = fuzz_byte(fuzz);
-	struct client_slot *to = raw_describe(&hostile, slot, how >> 7,
+	enum shm_kind kind = (how >> 7) + (how >> 2 & 2); /* any of the four */
+	struct client_slot *to = raw_describe(&hostile, slot, kind,
 		models[how % (sizeof(models) / sizeof(models[0]))]);
 
 	to->flags = how >> 5 & SHM_FLAGS_ALL;
@@ -65,8 +66,8 @@ static uint32_t any_word(struct fuzz *fuzz, uint32_t slot)
 static void scribble(struct fuzz *fuzz)
 {
 	size_t at = fuzz_number(fuzz, 2);
-	size_t size = hostile.client_shape.texts_off +
-		      hostile.slots * sizeof(struct client_text);
+	size_t size = hostile.client_shape.tasks_off +
+		      hostile.slots * sizeof(struct client_task);
 	uint8_t bytes[16];
 	size_t n = fuzz_bytes(fuzz, bytes, 1 + fuzz_byte(fuzz) % 16);
 
