@@ -3,6 +3,7 @@
 what they like: rgovd is under sanitizers, and what it has said holds.
 """
 
+import http.server
 import random
 
 from hostile import CANCEL, DONE, PAGE, SETTINGS, SUBMIT, Sanitized, Stranger
@@ -114,6 +115,38 @@ def anything_said_of_tasks():
         calls = sum(e["event"] == "arrival" for e in sim.events())
         check(calls > 50, f"only {calls} calls of tasks")
         equal(rgovd.process.stop(), 0, "exit status of rgovd")
+
+
+class Moody(http.server.BaseHTTPRequestHandler):
+    """Takes what it is told at the third time."""
+
+    told = 0
+
+    def do_POST(self):
+        Moody.told += 1
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204 if Moody.told >= 3 else 500)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@checks.test
+def a_callback_that_is_tried_again():
+    "Nothing of the tries before is left: a leak is another exit status."
+    server = http.server.HTTPServer(("127.0.0.1", 0), Moody)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/"
+    with Sim() as sim, Sanitized(
+            SETTINGS + f'task_callbacks = {{"{url}"}}\n', sim=sim) as rgovd:
+        body = rgovd.scratch.path / "body.json"
+        body.write_text('{"max_tokens":5}')
+        done = rgovd.rgov("task", "submit", MODEL, body, "--callback", url)
+        equal(done.returncode, 0, f"the submit ({done.stderr})")
+        wait_until(lambda: Moody.told == 3, what="the third try")
+        equal(rgovd.process.stop(), 0, "exit status of rgovd")
+    server.shutdown()
 
 
 checks.main()
