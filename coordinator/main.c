@@ -29,6 +29,10 @@
  */
 enum { SPINS_PER_STEP = 16 };
 
+/* At the end, while clients go on asking: a turn takes one large body of each.
+ */
+enum { LOOKS_MOST = 4096 };
+
 struct rgovd {
 	struct options options;
 	struct config *config;       /* in force */
@@ -42,7 +46,8 @@ struct rgovd {
 	int signal_fd;
 	bool is_ending;     /* leave as soon as nothing runs */
 	bool is_ending_now; /* leave */
-	bool has_looked;    /* ending, and nothing ran a turn ago */
+	unsigned int looks; /* ending: turns since nothing runs any more */
+	unsigned int found; /* in the rings, in the last turn */
 };
 
 static struct rgovd *rgovd_of(struct governor *governor)
@@ -254,15 +259,18 @@ static void on_heartbeat(struct loop_timer *timer, uint64_t now_ns)
 	beat(timer->owner, now_ns);
 }
 
-/* Once nothing runs the rings are looked into once more: what came in together
- * with the signal is refused, too. */
+/* Once nothing runs the rings are looked into until they are empty: what came
+ * in together with the signal is refused, too.  Who asks again and again is no
+ * reason to stay. */
 static bool is_over(struct rgovd *rgovd)
 {
-	bool has_looked = rgovd->has_looked;
-
-	rgovd->has_looked =
-		rgovd->is_ending && governor_is_quiet(&rgovd->governor);
-	return rgovd->is_ending_now || (rgovd->has_looked && has_looked);
+	if (!rgovd->is_ending || !governor_is_quiet(&rgovd->governor)) {
+		rgovd->looks = 0;
+		return rgovd->is_ending_now;
+	}
+	rgovd->looks++;
+	return rgovd->is_ending_now || rgovd->looks > LOOKS_MOST ||
+	       (rgovd->looks > 1 && rgovd->found == 0);
 }
 
 /* One turn: what is ready, what the clients said, what may start.  Returns how
@@ -270,15 +278,15 @@ static bool is_over(struct rgovd *rgovd)
 static int turn(struct rgovd *rgovd, uint64_t until_ns)
 {
 	int ready = loop_step(rgovd->loop, until_ns);
-	unsigned int found;
+	unsigned int done;
 
 	if (ready < 0)
 		return ready;
-	found = intake_collect(rgovd->governor.intake);
-	found += tasks_collect(&rgovd->governor);
-	found += door_poll(rgovd->governor.door);
+	done = intake_collect(rgovd->governor.intake);
+	done += tasks_collect(&rgovd->governor);
+	rgovd->found = door_poll(rgovd->governor.door);
 	governor_pump(&rgovd->governor);
-	return ready + (int)found;
+	return ready + (int)(done + rgovd->found);
 }
 
 /* Only the rings, for a few rounds; true: something came. */
@@ -312,7 +320,7 @@ static int run(struct rgovd *rgovd)
 		now = loop_now_ns();
 		if (n > 0 || (door_should_spin(door, now) && spin(rgovd)))
 			continue;
-		if (!rgovd->has_looked && !door_should_spin(door, now) &&
+		if (rgovd->looks == 0 && !door_should_spin(door, now) &&
 			door_prepare_sleep(door, now))
 			until_ns = UINT64_MAX;
 	}

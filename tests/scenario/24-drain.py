@@ -87,8 +87,8 @@ def int_refuses_bodies_that_come_in():
         rgovd.process.signal(signal.SIGSTOP)
         sent = [worker.invoke(body_bytes=25_000_000, user=f"u{n}")
                 for n in range(6)]
-        wait_until(lambda: worker.say("bytes_out").result()["bytes"]
-                   >= 6 * 25_000_000, what="all bodies in shared memory")
+        wait_until(lambda: worker.say("waiting").result()["n"] == 6,
+                   what="all bodies in shared memory")
         rgovd.process.signal(signal.SIGCONT)
         wait_until(lambda: helper_works(rgovd), what="the helper's work",
                    interval=0.001)

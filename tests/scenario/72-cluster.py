@@ -474,12 +474,13 @@ def a_reload_may_change_it():
 @checks.test
 def who_joins_idle_is_leased_soon():
     "Not after a quarter of a window: that is how often an idle host asks."
+    window_s = 60
     with Redis() as redis, contextlib.ExitStack() as stack:
         rgovds = [stack.enter_context(
-            Rgovd(quota(RPM, 60) + shared(redis.url, host=tag)))
+            Rgovd(quota(RPM, window_s) + shared(redis.url, host=tag)))
             for tag in TAGS]
         for rgovd in rgovds:
-            wait_for_mode(rgovd, "leased", timeout=8)
+            wait_for_mode(rgovd, "leased", timeout=window_s / 4 - 1)
 
 
 @checks.test

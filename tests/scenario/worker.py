@@ -83,6 +83,10 @@ def bytes_out(number):
     "What the bodies in shared memory take."
     return {"bytes": os.fstat(bodies()).st_blocks * 512}
 
+def waiting(number):
+    "How many requests are handed in and have no answer."
+    return {"n": len(gov.waiting(max_age=None))}
+
 def diagnose(number):
     return gov.diagnose()
 
