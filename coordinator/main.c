@@ -454,10 +454,15 @@ static int open_tasks(struct rgovd *rgovd, bool was_lost)
 		       : EX_CONFIG;
 }
 
-static int start_sharing(struct rgovd *rgovd, bool is_restored)
+/* restored: what restore_from_board() said. */
+static int start_sharing(struct rgovd *rgovd, int restored)
 {
 	char why[UPSTREAM_MESSAGE_BYTES];
-	int rc = sharing_start(&rgovd->governor, is_restored, why);
+	int rc = sharing_start(&rgovd->governor,
+		restored >= 0         ? SHARING_KNOWN
+		: restored == -ENOENT ? SHARING_NONE
+				      : SHARING_LOST,
+		why);
 
 	if (rc == 0)
 		return 0;
@@ -482,7 +487,7 @@ static int make_governor(struct rgovd *rgovd)
 			"there are none: only permits are served",
 			F_S("reason", why));
 	rc = restore_from_board(&rgovd->governor, loop_now_ns());
-	code = start_sharing(rgovd, rc >= 0);
+	code = start_sharing(rgovd, rc);
 	return code != 0 ? code : open_tasks(rgovd, rc == -ENOENT);
 }
 

@@ -5,10 +5,13 @@
 #include "coordinator/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define MS_NS UINT64_C(1000000)
 #define CONNECT_NS (3000 * MS_NS)
@@ -291,14 +294,48 @@ static uint64_t choose_incarnation(const struct sharing *sharing)
 	return last >= now_us && last < INCARNATION_MAX ? last + 1 : now_us;
 }
 
-int sharing_start(struct governor *governor, bool is_restored,
+/*
+ * A file in the state directory says that this host has shared a quota before.
+ * With it and without a board nobody knows what was started lately: this host
+ * was started anew, or its /dev/shm went with a container.  Without it this is
+ * the first time, and nothing can have been.
+ */
+static bool has_shared_before(const struct governor *governor)
+{
+	const char *folder = governor->config->tasks.state_dir;
+	char path[512];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/%s.cluster", folder,
+		governor->config->name);
+	if (!is_wanted(governor->config))
+		return access(path, F_OK) == 0;
+	(void)mkdir(folder, 0700);
+	fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+	if (fd >= 0) {
+		(void)fsync(fd);
+		(void)close(fd);
+		return false;
+	}
+	if (errno != EEXIST)
+		LOG(LOG_WARN, "cluster.state",
+			"cannot note that this host shares a quota: after a "
+			"restart without its board it waits for a window",
+			F_S("file", path),
+			F_S("reason", strerrordesc_np(errno)));
+	return true;
+}
+
+int sharing_start(struct governor *governor, enum sharing_past past,
 	char ret_why[UPSTREAM_MESSAGE_BYTES])
 {
 	struct sharing *sharing = &governor->sharing;
+	bool has_shared = has_shared_before(governor);
 	int rc;
 
 	sharing->incarnation = choose_incarnation(sharing);
-	sharing->is_restored = is_restored;
+	sharing->is_restored =
+		past == SHARING_KNOWN || (past == SHARING_NONE && !has_shared);
 	if (!is_wanted(governor->config))
 		return 0;
 	rc = make_redis(governor, governor->config, &sharing->redis, ret_why);
@@ -335,6 +372,7 @@ void sharing_reload(struct governor *governor, struct redis *redis)
 {
 	struct sharing *sharing = &governor->sharing;
 
+	(void)has_shared_before(governor); /* from now on it has */
 	if (redis != NULL || !is_wanted(governor->config)) {
 		redis_free(sharing->redis);
 		sharing->redis = redis;

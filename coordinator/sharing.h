@@ -28,9 +28,16 @@ struct sharing {
 	bool is_namesake;
 };
 
-/* Once the policy has what a predecessor left (is_restored: its board was
- * believed).  -EINVAL, -ENOMEM: ret_why says why. */
-int sharing_start(struct governor *governor, bool is_restored,
+/* What a predecessor left of its starts. */
+enum sharing_past {
+	SHARING_KNOWN, /* its board was believed */
+	SHARING_NONE,  /* there was no board */
+	SHARING_LOST,  /* it is not to be believed */
+};
+
+/* Once the policy has what a predecessor left.  -EINVAL, -ENOMEM: ret_why says
+ * why. */
+int sharing_start(struct governor *governor, enum sharing_past past,
 	char ret_why[UPSTREAM_MESSAGE_BYTES]);
 
 /*

@@ -484,6 +484,30 @@ def who_joins_idle_is_leased_soon():
 
 
 @checks.test
+def who_lost_its_board_is_not_believed():
+    """Hosts that start for the first time are leased at once.  The same hosts
+    without their boards, and a Redis that knows nothing: what they have started
+    lately nobody knows, and a window must pass."""
+    with Redis() as redis, contextlib.ExitStack() as stack:
+        rgovds = [stack.enter_context(
+            Rgovd(quota(RPM, 60) + shared(redis.url, host=tag)))
+            for tag in TAGS]
+        for rgovd in rgovds:
+            wait_for_mode(rgovd, "leased")
+        for rgovd in rgovds:
+            rgovd.kill9()
+            pathlib.Path(f"/dev/shm/rgov.{rgovd.name}").unlink()
+        run(["redis-cli", "-p", redis.port, "flushall"])
+        for rgovd in rgovds:
+            rgovd.start()
+        asked = rgovds[0].stats()["counters"]["cluster_asks"]
+        wait_until(lambda: rgovds[0].stats()["counters"]["cluster_asks"]
+                   > asked + 3, what="asks")
+        for rgovd in rgovds:
+            equal(rgovd.stats()["cluster"]["mode"], "pending", "mode")
+
+
+@checks.test
 def who_waits_for_nothing_asks_for_little():
     "An idle host: four asks a window, no other traffic."
     with Sim() as sim, Redis() as redis, \
