@@ -27,13 +27,16 @@ enum shm_result result_of_refusal(enum policy_refusal refusal)
 }
 
 /* The setting that refused it, where it is one. */
-static const char *code_of_refusal(enum policy_refusal refusal)
+static const char *code_of_refusal(
+	const struct request *request, enum policy_refusal refusal)
 {
+	bool is_task = request->kind == SHM_TASK;
+
 	switch ((unsigned int)refusal) {
 	case POLICY_QUEUE_FULL:
-		return "max_queued";
+		return is_task ? "max_tasks" : "max_queued";
 	case POLICY_USER_LIMIT:
-		return "max_queued_per_user";
+		return is_task ? "max_tasks_per_user" : "max_queued_per_user";
 	case POLICY_LANE_CLOSED:
 		return DAILY_QUOTA_CODE;
 	case POLICY_TOO_LATE:
@@ -95,7 +98,8 @@ void refuse_place(struct request *request, enum policy_refusal refusal,
 
 	if (refusal == POLICY_QUEUE_FULL)
 		show_no_place(request, now_ns, retry_after_ns);
-	refuse(request, result_of_refusal(refusal), code_of_refusal(refusal),
+	refuse(request, result_of_refusal(refusal),
+		code_of_refusal(request, refusal),
 		refusal == POLICY_TOO_LARGE ? words_of_excess(request, room)
 					    : policy_refusal_text(refusal),
 		retry_after_ns);

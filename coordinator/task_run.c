@@ -135,9 +135,20 @@ static void on_begun(struct store_job *job)
 	free(begin);
 }
 
+/* Then it would only fail: it waits until a reload or a restart finds some. */
+static bool lacks_credentials(const struct governor *governor)
+{
+	struct upstream_stats stats;
+
+	upstream_read_stats(governor->upstream, &stats);
+	return !stats.has_credentials;
+}
+
 void task_begin(struct request *request)
 {
-	struct begin *begin = calloc(1, sizeof(*begin));
+	struct begin *begin = lacks_credentials(request->governor)
+				      ? NULL
+				      : calloc(1, sizeof(*begin));
 	struct tasks *tasks = request->governor->tasks;
 
 	if (begin == NULL) {

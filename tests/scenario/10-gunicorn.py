@@ -98,8 +98,10 @@ def the_application_tells_that_rgovd_is_away():
                 section = {"session_id": "alice", "text": "t"}
                 response = web.post("/analyze_section", section)
                 equal(response.status, 503, "status without rgovd")
-                check(str(rgovd.socket) in response.body.decode(),
-                      "the answer names the socket")
+                check(str(rgovd.socket) not in response.body.decode(),
+                      "the answer tells a stranger no path of the host")
+                check(str(rgovd.socket) in web.process.text(),
+                      "the log names the socket")
                 rgovd.start()
                 equal(web.post("/analyze_section", section).status, 200,
                       "status with rgovd")

@@ -483,6 +483,27 @@ def a_reboot_keeps_every_window():
 
 
 @checks.test
+def without_credentials_tasks_wait():
+    """What was accepted does not fail because a start forgot the keys."""
+    with Host(ONE_PLACE) as h:
+        h.holds()
+        task = h.submit("waits")
+        env, h.rgovd.env = h.rgovd.env, {
+            key: value for key, value in h.rgovd.env.items()
+            if key not in AWS_ENV}
+        h.rgovd.restart()
+        for _ in range(5):
+            check(h.look(task)["state"] in ("queued", "running"),
+                  "it has not ended")
+        h.rgovd.env = env
+        h.rgovd.restart()
+        for row in h.rows("--state", "queued,running"):
+            if row["id"] != task:
+                h.ask("cancel", row["id"])
+        h.ends_well(task, "waits")
+
+
+@checks.test
 def a_clean_stop_keeps_tasks():
     "SIGTERM and SIGINT: what waits is performed once, what was cut off again."
     with Host(ONE_PLACE) as h:
