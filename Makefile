@@ -20,7 +20,7 @@ DEPS := gcc make pkg-config liburing-dev libcurl4-openssl-dev libssl-dev \
 	python3 python3-dev python3-setuptools python3-flask gunicorn \
 	python3-boto3 python3-gevent python3-celery python3-redis openssl tmux \
 	chromium chromium-driver python3-selenium
-FAULT_DEPS := clang llvm spin faketime python3-h2 tinyproxy
+FAULT_DEPS := clang llvm spin faketime python3-h2 tinyproxy iproute2
 EXPERIMENT_DEPS := python3-celery python3-redis redis-tools faketime
 LINT_DEPS := clang clang-format clang-tidy cppcheck shellcheck mandoc
 

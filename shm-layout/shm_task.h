@@ -68,7 +68,7 @@ static_assert(sizeof(struct client_task) == SHM_PAGE, "task is ABI");
 struct daemon_task {
 	uint8_t id[SHM_TASK_ID_BYTES]; /* of a repeated key the first one's */
 	uint64_t submitted_ns, started_ns,
-		ended_ns;   /* started: the first time */
+		ended_ns;   /* started: the last time */
 	uint64_t forget_ns; /* then its reply is removed; 0: not ended */
 	uint16_t state;     /* enum shm_task_state */
 	uint16_t result;    /* enum shm_result, of one that has ended */
