@@ -20,8 +20,8 @@ import resource
 import subprocess
 
 from app import MODEL_ID, app, claude_body
-from with_rgov import gov
 
+gov = app.extensions["rgov"].gov
 journal = os.open(os.environ["STORM_JOURNAL"],
                   os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 ballast = bytearray(os.urandom(1 << 20)) * int(os.environ.get("BALLAST_MB", 0))

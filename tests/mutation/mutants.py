@@ -101,8 +101,7 @@ MUTANTS = [
            "scenario/26-limits-survive",
            "what_was_spent_a_moment_ago_is_spent",
            [(ATTEMPT, "	attempt->start_position = "
-             "show_start(request, loop_now_ns());\n"
-             "	door_mark_issued", "	door_mark_issued"),
+             "show_start(request, loop_now_ns());\n", ""),
             (ATTEMPT, "	request->attempt = NULL;\n	governor->calls_out--;",
              "	request->attempt = NULL;\n	governor->calls_out--;\n"
              "	(void)show_start(request, loop_now_ns());")]),
@@ -125,7 +124,8 @@ MUTANTS = [
     # ------------------------------------------------ the client
     Mutant("the client never rings", "unit/channel_test",
            "bodies_come_back_as_they_were",
-           [("client-lib/rgov.c", "		return false;\n	ring(gov, session);",
+           [("client-lib/submit.c",
+             "		return false;\n	submit_ring(gov, session);",
              "		return false;\n	(void)gov;")], may_hang=True),
     Mutant("the tail before the ring entry", "unit/channel_test",
            "a_submit_stores_in_order",
@@ -345,9 +345,11 @@ MUTANTS = [
     Mutant("tasks: what ran is forgotten at the next start",
            "fault/80-task-storm", "storm_over_tasks",
            [("coordinator/tasks.c",
-             "	if (request == NULL || owner == NULL ||\n		task_add",
+             "	task_add(tasks, task, request, record, owner);\n"
+             "	if (record",
              "	if (record->state == STORE_RUNNING)\n		return 0;\n"
-             "	if (request == NULL || owner == NULL ||\n		task_add")]),
+             "	task_add(tasks, task, request, record, owner);\n"
+             "	if (record")]),
     Mutant("tasks: one that may not be sent twice is sent again",
            "fault/80-task-storm", "storm_over_tasks",
            [("coordinator/tasks.c",
