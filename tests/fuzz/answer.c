@@ -22,9 +22,11 @@ static void read_lines(struct fuzz *fuzz, struct bedrock_head *head)
 	}
 }
 
+/* One, none (-1), or what cannot be, which is handed on as it was said:
+ * policy_usage_is_absurd(). */
 static bool is_count(int64_t tokens)
 {
-	return tokens >= -1 && tokens <= JSON_COUNT_MAX;
+	return tokens <= JSON_COUNT_MAX || tokens > INT64_C(1) << 53;
 }
 
 static void judge(const struct upstream_result *result)
