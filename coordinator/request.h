@@ -11,6 +11,7 @@
 #include "coordinator/policy/policy.h"
 #include "coordinator/upstream/upstream.h"
 
+#include <assert.h>
 #include <string.h>
 
 struct governor;
@@ -138,6 +139,7 @@ static inline const char *request_next_text(const char *text)
 /* What its client calls itself: for people. */
 static inline const char *request_app(const struct request *request)
 {
+	assert(request->policy.app != NULL); /* of texts, always */
 	/* Behind the model that was asked first: another one may answer. */
 	return request_next_text(request_next_text(request->policy.app));
 }
